@@ -1,0 +1,40 @@
+"""ModalDropping: modality_drop with its settings, and the noise that lets a dropped modality come back in training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from egformer_fast.ops import modality_drop
+
+
+class ModalDropping(nn.Module):
+    """Keep the `keep` highest scored modalities and sum them by their scores (EGFormer's MDM). No parameters.
+
+    Args:
+        keep: modalities that survive; a call may ask for another number.
+        threshold: in [0, 1], drop kept ones that score under threshold * the best (see modality_drop).
+        rank: "sample" or "batch" (the paper's rule).
+        gumbel: scale of the Gumbel noise on the log-score that ranks modalities in training. At 1 the kept set is
+            drawn without replacement in proportion to the scores (Gumbel top-k); 0: no noise.
+    """
+
+    def __init__(self, keep: int, threshold: float = 0.0, rank: str = "sample", gumbel: float = 0.0) -> None:
+        super().__init__()
+        self.keep, self.threshold, self.rank, self.gumbel = keep, threshold, rank, gumbel
+
+    def forward(
+        self, x: Tensor, score: Tensor, present: Tensor | None = None, keep: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x: (B, M, N, C), score: (B, M) -> (survivors, fused, index, weight) of modality_drop."""
+        keep = min(self.keep if keep is None else keep, x.shape[1])
+        return modality_drop(x, score, keep, present, self._priority(score), self.threshold, self.rank)
+
+    def _priority(self, score: Tensor) -> Tensor | None:
+        if not self.training or self.gumbel == 0.0:
+            return None
+        noise = -torch.empty_like(score).exponential_().log()
+        return score.detach().log() + self.gumbel * noise
+
+    def extra_repr(self) -> str:
+        return f"keep={self.keep}, threshold={self.threshold}, rank={self.rank!r}, gumbel={self.gumbel}"

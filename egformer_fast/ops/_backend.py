@@ -1,0 +1,86 @@
+"""Which backend serves an op, and why the others do not.
+
+`auto` takes the first usable of cuda, triton, reference on a GPU and of cpu, reference on the CPU. The environment
+variable EGFORMER_BACKEND or `with use_backend(...)` forces one; a forced backend that can't run raises and says why.
+A plain op name (`egformer_fast::modality_drop`) is the automatic choice, made by torch's dispatcher; a name with a
+suffix (`egformer_fast::modality_drop_reference`) is one backend, forced.
+
+The choice is a plain module global: torch.compile guards on it, where a ContextVar would break the graph.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+OPS = ("modality_score", "modality_drop", "modality_attention")
+
+
+def _checked(name: str | None, source: str) -> str | None:
+    if name in (None, "", "auto"):
+        return None
+    if name not in BACKENDS:
+        raise ValueError(f"{source}: unknown backend {name!r}; one of auto, {', '.join(BACKENDS)}")
+    return name
+
+
+_forced: str | None = _checked(os.environ.get("EGFORMER_BACKEND"), "EGFORMER_BACKEND")
+
+
+def refusal(backend: str, device_type: str) -> str | None:
+    """Why `backend` can't serve tensors on `device_type` ("cpu", "cuda"); None when it can."""
+    if backend == "reference":
+        return None
+    if (device_type == "cuda") == (backend == "cpu"):
+        return f"serves {'the CPU' if backend == 'cpu' else 'a GPU'}, not tensors on {device_type}"
+    if backend == "cpu":
+        return "this install has no compiled C++ library"
+    return f"this install has no {backend} kernels"
+
+
+def choose(device_type: str) -> tuple[str, dict[str, str]]:
+    """The backend that an op takes now for tensors on `device_type`, and the refusals of those preferred to it.
+
+    Raises:
+        RuntimeError: a backend is forced and can't run.
+    """
+    if _forced is not None:
+        reason = refusal(_forced, device_type)
+        if reason is not None:
+            raise RuntimeError(f"backend {_forced!r} is forced (use_backend or EGFORMER_BACKEND) but {reason}")
+        return _forced, {}
+    refusals: dict[str, str] = {}
+    for backend in BACKENDS:
+        reason = refusal(backend, device_type)
+        if reason is None:
+            return backend, refusals
+        refusals[backend] = reason
+    raise AssertionError("the reference backend serves every device")
+
+
+def resolve(name: str, device_type: str) -> torch._ops.OpOverload:
+    """The torch op behind the public function `name` for tensors on `device_type`."""
+    if _forced is None:
+        return getattr(torch.ops.egformer_fast, name).default
+    return getattr(torch.ops.egformer_fast, f"{name}_{choose(device_type)[0]}").default
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Force one backend ("reference", "cpu", "triton", "cuda") or "auto" inside a with block.
+
+    Process-wide, not per thread. The op raises RuntimeError when the forced backend can't run.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    global _forced
+    previous, _forced = _forced, _checked(name, "use_backend")
+    try:
+        yield
+    finally:
+        _forced = previous

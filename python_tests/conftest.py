@@ -1,0 +1,44 @@
+"""Shared by every test: fixed seeds, NaN in uninitialised memory, and the list of backends that can run here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+
+from egformer_fast import use_backend
+from egformer_fast.ops import _backend
+
+# Examples are drawn from a fixed seed: a failure is a finding to mend, never a flake.
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("repeatable")
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+BACKENDS = [
+    (backend, device)
+    for device in DEVICES
+    for backend in reversed(_backend.BACKENDS)
+    if _backend.refusal(backend, device) is None
+]
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> Iterator[None]:
+    """Seeds, and torch.empty filled with NaN: an element that a kernel forgets to write shows up."""
+    random.seed(0)
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda pair: "-".join(pair))
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The device of the backend under test; the backend is forced while the test runs."""
+    backend, device_type = request.param
+    with use_backend(backend):
+        yield device_type
