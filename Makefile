@@ -1,0 +1,39 @@
+# One environment in .venv; every target builds what it needs. PYTHON: the interpreter to make it from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test bench lint format clean
+help:
+	@echo "make demo    draw scenes, train, evaluate, predict: the whole job from nothing"
+	@echo "make test    the test suite"
+	@echo "make bench   parameters, GMAC and latency into benchmarks/results"
+	@echo "make lint    ruff, mypy"
+
+$(READY): pyproject.toml requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -r requirements.txt
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python -m benchmarks.demo --out demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.run
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist demo .pytest_cache .ruff_cache .mypy_cache *.egg-info
