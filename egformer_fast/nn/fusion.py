@@ -1,4 +1,12 @@
-"""ModalFusion: score, drop, attend: what EGFormer does between two encoder stages, usable in any encoder."""
+"""ModalFusion: score, drop, attend: what EGFormer does between two encoder stages, usable in any encoder.
+
+    evidence = score * prior                        prior: the weights with which an earlier stage kept the modalities
+    survivors, fused, index, weight = drop(x, evidence)
+    fused    = fused + attention(fused, survivors, log weight)
+
+Evidence adds up over the stages. Without a prior a stage whose maps matter little to the loss learns its scores from
+next to nothing, and then drops a sensor that an earlier stage knew to be good.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +23,7 @@ class Fused(NamedTuple):
     """What ModalFusion returns.
 
     survivors: (B, K, N, C), for the next stage; fused: (B, N, C), for the head; index: (B, K) int64, -1 padded;
-    weight: (B, K); score: (B, M).
+    weight: (B, K), the next stage's prior; score: (B, M), this stage's own.
     """
 
     survivors: Tensor
@@ -49,10 +57,16 @@ class ModalFusion(nn.Module):
         self.attention = ModalAttention(channels, heads, reduction)
 
     def forward(
-        self, x: Tensor, size: tuple[int, int], present: Tensor | None = None, keep: int | None = None
+        self,
+        x: Tensor,
+        size: tuple[int, int],
+        present: Tensor | None = None,
+        keep: int | None = None,
+        prior: Tensor | None = None,
     ) -> Fused:
-        """x: (B, M, N, C) with N = size[0] * size[1]; present: (B, M) bool or None."""
+        """x: (B, M, N, C) with N = size[0] * size[1]; present: (B, M) bool or None; prior: (B, M), dtype of score."""
         score = self.score(x, present)
-        survivors, fused, index, weight = self.drop(x, score, present, keep)
+        evidence = score if prior is None else score * prior
+        survivors, fused, index, weight = self.drop(x, evidence, present, keep)
         fused = fused + self.attention(fused, survivors, size, index, weight)
         return Fused(survivors, fused, index, weight, score)

@@ -1,0 +1,105 @@
+"""The OMBRIA sweep: flood mapping from two satellites at two dates, trained from scratch on a CPU.
+
+    OMBRIA_ROOT=... python -m benchmarks.ombria --runs RUNS [name ...]
+
+Runs one after the other; a run that has a result file in benchmarks/results/ombria is skipped, one that was stopped
+goes on from its last checkpoint. The best checkpoint is chosen on the split `val` (a seeded share of train); the test
+frames are looked at once, at the end of a run. The headline run's folder also gets a picture of eight test frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.registry import RESULTS, machine, write_result
+from egformer_fast.cli import main as command
+
+CONFIG = Path(__file__).parent.parent / "configs" / "ombria.yaml"
+PICTURED = 8
+
+# name: overrides of configs/ombria.yaml. The comparisons share one budget; the headline run has a larger one.
+EQUAL = ("train.max_minutes=25",)
+SWEEP: dict[str, tuple[str, ...]] = {
+    "headline": (),
+    "default": EQUAL,
+    "keep_all": (*EQUAL, "model.keep=[4,4,4,4]"),
+    "early_fusion": (*EQUAL, "model.early_fusion=true"),
+    "s2_pair": (*EQUAL, "data.modalities=[s2_before,s2_after]"),
+    "s1_pair": (*EQUAL, "data.modalities=[s1_before,s1_after]"),
+}
+# Evaluated besides the whole test split: sensors withheld at test time.
+WITHHELD = {"default": ("s2_before,s2_after",), "headline": ("s2_before,s2_after",)}
+
+
+def call(*arguments: str) -> None:
+    print(f"\n$ egformer-fast {' '.join(arguments)}", flush=True)
+    status = command(arguments)
+    if status != 0:
+        sys.exit(status)
+
+
+def train(name: str, folder: Path) -> None:
+    """From nothing, or on from the last checkpoint; returns when the run's budget is used up."""
+    arguments = ["train", "--config", str(CONFIG), "--output", str(folder)]
+    for override in SWEEP[name]:
+        arguments += ["--set", override]
+    if (folder / "checkpoints" / "last").exists():
+        arguments.append("--resume")
+    call(*arguments)
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run's last log row is at the end of its schedule (a stopped run also exits with 0)."""
+    rows = list(csv.DictReader((folder / "log.csv").open()))
+    return bool(rows) and max(float(row["progress"]) for row in rows if row["progress"]) >= 1.0
+
+
+def evaluate(folder: Path, *options: str) -> dict[str, Any]:
+    report = folder / "test.json"
+    call("eval", "--checkpoint", str(folder), "--split", "test", "--json", str(report), *options)
+    return dict(json.loads(report.read_text()))
+
+
+def run(name: str, runs: Path) -> None:
+    result_file = RESULTS / "ombria" / f"{name}.json"
+    if result_file.is_file():
+        print(f"{name}: has a result file, skipped")
+        return
+    folder = runs / name
+    train(name, folder)
+    if not finished(folder):
+        sys.exit(f"{name}: stopped before its end; the same command goes on")
+    result = {
+        "command": f"python -m benchmarks.ombria {name}",
+        "overrides": list(SWEEP[name]),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "test": evaluate(folder),
+        "withheld": {sensors: evaluate(folder, "--missing", sensors) for sensors in WITHHELD.get(name, ())},
+    }
+    if name == "headline":
+        out = folder / "test_pictures"
+        call("predict", "--checkpoint", str(folder), "--split", "test", "--out", str(out), "--limit", str(PICTURED))
+    write_result(f"ombria/{name}", result)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ombria", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", default="runs/ombria", help="folder of the run folders (default: runs/ombria)")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"default: all of {', '.join(SWEEP)}")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in SWEEP]
+    if unknown:
+        parser.error(f"unknown run {unknown[0]!r}; one of {', '.join(SWEEP)}")
+    for name in arguments.names or SWEEP:
+        run(name, Path(arguments.runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The registry of cases: a case is a function without arguments that returns a JSON-able dict of what it measured."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+CASES: dict[str, Callable[[], dict[str, Any]]] = {}
+
+
+def case(function: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Register a case under the function's name."""
+    CASES[function.__name__] = function
+    return function
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what a figure was measured."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = names[0] if names else processor
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def run_case(name: str) -> Path:
+    """Run one case and write its result file whole or not at all."""
+    started = datetime.datetime.now(datetime.timezone.utc)
+    result = {
+        "case": name,
+        "command": f"python -m benchmarks.run {name}",
+        "date": started.date().isoformat(),
+        "machine": machine(),
+        **CASES[name](),
+    }
+    return write_result(name, result)
+
+
+def write_result(name: str, result: dict[str, Any]) -> Path:
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(partial, path)
+    return path
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """A committed result.
+
+    Raises:
+        FileNotFoundError: the case has not been run; the message says how.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no result; run `python -m benchmarks.run {name}`")
+    return dict(json.loads(path.read_text()))

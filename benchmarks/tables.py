@@ -1,0 +1,93 @@
+"""python -m benchmarks.tables: write the tables of README.md from the committed result files.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; --check fails when README is not up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.registry import read_result
+
+README = Path(__file__).parent.parent / "README.md"
+TABLES: dict[str, Callable[[], str]] = {}
+
+
+def table(function: Callable[[], str]) -> Callable[[], str]:
+    TABLES[function.__name__] = function
+    return function
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def source(result: dict[str, Any]) -> str:
+    where = result["machine"]
+    return f"*`{result['command']}`, {result['date']}, {where['processor']}, torch {where['torch']}.*"
+
+
+@table
+def complexity() -> str:
+    """Parameters and GMAC by number of modalities."""
+    result = read_result("complexity")
+    rows = []
+    for default, whole in zip(result["default"], result["keep_all"], strict=True):
+        rows.append(
+            [
+                f"{default['modalities']}, keep {tuple(default['keep'])}",
+                f"{default['params_m']:.2f}",
+                *(f"{default['gmac'][s]:.1f} / {default['gmac_fused'][s]:.1f}" for s in ("512", "1024")),
+                *(f"{whole['gmac'][s]:.1f}" for s in ("512", "1024")),
+            ]
+        )
+    for name, label in (("cmnext_b0", "CMNeXt-B0, 4 modalities"), ("cmnext_b2", "CMNeXt-B2, 4 modalities")):
+        peer = result["peers"][name]
+        gmac = [f"{peer['gmac'][s]:.1f}" for s in ("512", "1024")]
+        rows.append([label, f"{peer['params_m']:.2f}", *gmac, "", ""])
+    head = ["modalities", "params (M)", "GMAC 512, trained / fused", "1024, trained / fused", "512 keep all", "1024 keep all"]
+    return markdown(head, rows) + "\n\n" + source(result)
+
+
+@table
+def latency() -> str:
+    """Milliseconds by keep."""
+    result = read_result("latency")
+    rows = []
+    for keep in result["measured"][0]["keep"]:
+        row = [keep]
+        for measured in result["measured"]:
+            timing = measured["keep"][keep]
+            low, high = timing["ratio_quartiles"]
+            row.append(f"{1000 * timing['median_s']:.0f} ms, {timing['ratio']:.2f}x ({low:.2f}-{high:.2f})")
+        rows.append(row)
+    head = ["keep"] + [f"{m['size']}x{m['size']}, {m['threads']} thread(s)" for m in result["measured"]]
+    return markdown(head, rows) + "\n\n" + source(result)
+
+
+def rendered(text: str) -> str:
+    def fill(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", fill, text, flags=re.S)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when README is out of date")
+    check = parser.parse_args().check
+    text = README.read_text()
+    new = rendered(text)
+    if check and new != text:
+        sys.exit("README.md: its tables are not those of benchmarks/results; run `python -m benchmarks.tables`")
+    README.write_text(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""SensorInputs: from a dict of sensor images to one stack of tokens, with missing and broken sensors marked.
+
+alive[b,m]  = sensor given, present[b,m], and its input all finite; other images are replaced by zeros
+tokens[b,m] = patch_embed_1(image[b,m]) + sensor_embedding[m]         (B, S, N, C), S sensors given in this call
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from egformer_fast.models.mit import MixVisionTransformer
+from egformer_fast.ops._checks import describe
+
+STACKED = "stacked"
+MIN_SIDE = 32
+
+
+class Stack(NamedTuple):
+    """tokens: (B, S, N, C); alive: (B, S) bool; sensor: (S,) int64; size: tokens' (h, w); frame: images' (H, W)."""
+
+    tokens: Tensor
+    alive: Tensor
+    sensor: Tensor
+    size: tuple[int, int]
+    frame: tuple[int, int]
+
+
+class SensorInputs(nn.Module):
+    """The first patch embedding for each kind of sensor, and a learned vector that says which sensor a map is.
+
+    modalities: name -> channels. early_fusion: all channels are stacked into one sensor named "stacked"; a missing
+    sensor's channels are zeros then.
+    """
+
+    sensor_embedding: nn.Parameter
+
+    def __init__(self, modalities: dict[str, int], encoder: MixVisionTransformer, early_fusion: bool) -> None:
+        super().__init__()
+        _check_modalities(modalities)
+        self.modalities, self.early_fusion = modalities, early_fusion
+        sensors = {STACKED: sum(modalities.values())} if early_fusion else modalities
+        self.sensors = tuple(sensors)
+        # The encoder is a sibling module: a plain tuple keeps its parameters from being registered twice.
+        self._encoder = (encoder,)
+        self.stems = nn.ModuleDict(
+            {name: encoder.new_stem(count) for name, count in sensors.items() if count not in (1, 3)}
+        )
+        self.sensor_embedding = nn.Parameter(torch.zeros(len(sensors), encoder.config.dims[0]))
+
+    def restart_stems(self) -> None:
+        """Start the own patch embeddings from the shared one: call it after loading the shared one's weights."""
+        encoder = self._encoder[0]
+        for stem in self.stems.values():
+            encoder.start_stem(stem)
+
+    def forward(self, inputs: Mapping[str, Tensor], present: Tensor | None) -> Stack:
+        given = self._checked(inputs, present)
+        first = inputs[given[0]]
+        frame = (int(first.shape[2]), int(first.shape[3]))
+        columns = [list(self.modalities).index(name) for name in given]
+        alive = torch.stack([inputs[name].isfinite().flatten(1).all(1) for name in given], 1)
+        if present is not None:
+            alive = alive & present[:, columns]
+        images = {name: torch.where(alive[:, i, None, None, None], inputs[name], 0) for i, name in enumerate(given)}
+        if self.early_fusion:
+            images, columns = {STACKED: self._stacked(images, first)}, [0]
+            alive = alive.any(1, keepdim=True)
+        tokens, size = self._embed(images)
+        tokens = tokens + self.sensor_embedding[columns].unsqueeze(1)
+        return Stack(tokens, alive, torch.tensor(columns, device=tokens.device), size, frame)
+
+    def _stacked(self, images: dict[str, Tensor], like: Tensor) -> Tensor:
+        batch, _, *frame = like.shape
+        absent = {n: like.new_zeros((batch, c, *frame)) for n, c in self.modalities.items() if n not in images}
+        return torch.cat([{**images, **absent}[name] for name in self.modalities], 1)
+
+    def _embed(self, images: dict[str, Tensor]) -> tuple[Tensor, tuple[int, int]]:
+        """One convolution for all sensors that share the first patch embedding, one each for the others."""
+        encoder = self._encoder[0]
+        shared = [name for name in images if name not in self.stems]
+        maps: dict[str, Tensor] = {}
+        size = (0, 0)
+        if shared:
+            flat = torch.stack([images[name].expand(-1, 3, -1, -1) for name in shared], 1)
+            tokens, size = encoder.patch_embed(0, flat.flatten(0, 1))
+            tokens = tokens.unflatten(0, flat.shape[:2])
+            if len(shared) == len(images):
+                return tokens, size
+            maps = dict(zip(shared, tokens.unbind(1), strict=True))
+        for name, image in images.items():
+            if name in self.stems:
+                maps[name], size = encoder.patch_embed(0, image, self.stems[name])
+        return torch.stack([maps[name] for name in images], 1), size
+
+    def _checked(self, inputs: Mapping[str, Tensor], present: Tensor | None) -> list[str]:
+        """The names given, in the order of `modalities`."""
+        unknown = [name for name in inputs if name not in self.modalities]
+        if unknown:
+            raise ValueError(f"EGFormer: unknown modality {unknown[0]!r}; this model has {list(self.modalities)}")
+        given = [name for name in self.modalities if name in inputs]
+        if not given:
+            raise ValueError(f"EGFormer: inputs is empty; give at least one of {list(self.modalities)}")
+        first = inputs[given[0]]
+        for name in given:
+            _check_image(name, inputs[name], self.modalities[name], first)
+        if present is not None:
+            wanted = (first.shape[0], len(self.modalities))
+            if present.dtype != torch.bool or tuple(present.shape) != wanted:
+                raise ValueError(f"EGFormer: present must be bool (B, M) = {wanted}, got {describe(present)}")
+        return given
+
+
+def _check_modalities(modalities: dict[str, int]) -> None:
+    if not 1 <= len(modalities) <= 16:
+        raise ValueError(f"EGFormer: 1 to 16 modalities, got {len(modalities)}: {list(modalities)}")
+    for name, count in modalities.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"EGFormer: a modality's name must be letters, digits and underscores, got {name!r}")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"EGFormer: modality {name!r} must have at least 1 channel, got {count!r}")
+
+
+def _check_image(name: str, image: Tensor, channels: int, first: Tensor) -> None:
+    if not isinstance(image, Tensor) or image.dim() != 4 or not image.is_floating_point():
+        raise TypeError(
+            f"EGFormer: {name} must be a floating point Tensor (B, {channels}, H, W), got {describe(image)}"
+        )
+    if image.shape[1] != channels:
+        raise ValueError(f"EGFormer: {name} must have {channels} channel(s), got {describe(image)}")
+    if image.shape[0] != first.shape[0] or image.shape[2:] != first.shape[2:]:
+        raise ValueError(
+            f"EGFormer: all sensors of a call must share batch and size; {name} is {describe(image)}, the first is"
+            f" {describe(first)}"
+        )
+    if min(image.shape[2:]) < MIN_SIDE:
+        raise ValueError(f"EGFormer: H and W must be at least {MIN_SIDE}, got {describe(image)} for {name}")

@@ -1,0 +1,283 @@
+"""EGFormer: any subset of sensors, any size, what the Trace says, SegFormer as its one-sensor case, saving."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from egformer_fast.models import EGFormer, create_model, default_keep, egformer_b0
+
+NAMES = ("rgb", "depth", "event", "lidar")
+
+
+def small(modalities=NAMES, **options) -> EGFormer:
+    """B0 with every silent part woken: proj and the sensor embedding start at zero."""
+    model = egformer_b0(num_classes=5, modalities=modalities, **{"drop_path": 0.0, "dropout": 0.0, **options}).eval()
+    with torch.no_grad():
+        model.inputs.sensor_embedding.normal_()
+        for fusion in model.fusion:
+            fusion.attention.proj.weight.normal_(std=0.1)
+    return model
+
+
+def frame(names=NAMES, batch=2, size=(64, 64), channels=3):
+    return {name: torch.randn(batch, channels, *size) for name in names}
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "keep"), [(1, (1, 1, 1, 1)), (2, (2, 1, 1, 1)), (4, (3, 2, 1, 1)), (8, (4, 2, 1, 1))]
+)
+def test_default_keep(modalities, keep):
+    assert default_keep(modalities) == keep
+
+
+@torch.inference_mode()
+def test_absent_key_masked_sensor_and_nan_sensor_are_the_same():
+    model, inputs = small(), frame()
+    absent = {name: image for name, image in inputs.items() if name != "depth"}
+    expected, expected_trace = model(absent, trace=True)
+    present = torch.tensor([[True, False, True, True]] * 2)
+    masked, trace = model(inputs, present, trace=True)
+    close(masked, expected)
+    assert not trace.kept_mask(0)[:, 1].any()
+    assert trace.score_table(0)[:, 1].isnan().all()
+    assert torch.equal(trace.kept_mask(0), expected_trace.kept_mask(0))
+    broken = {**inputs, "depth": inputs["depth"].clone()}
+    broken["depth"][:, 1, 3, 5] = math.nan
+    close(model(broken), expected)
+
+
+@torch.inference_mode()
+def test_sensors_are_missing_per_sample():
+    model, inputs = small(), frame()
+    present = torch.tensor([[True, False, False, True], [False, True, True, True]])
+    together = model(inputs, present)
+    for b in range(2):
+        alone = model({name: image[b : b + 1] for name, image in inputs.items()}, present[b : b + 1])
+        close(together[b : b + 1], alone)
+
+
+@torch.inference_mode()
+def test_order_of_the_dict_does_not_matter():
+    model, inputs = small(), frame()
+    assert torch.equal(model(inputs), model(dict(reversed(inputs.items()))))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 96), (100, 36)])
+def test_any_size(size):
+    logits = small()(frame(batch=1, size=size))
+    assert logits.shape == (1, 5, *size)
+    assert logits.isfinite().all()
+
+
+@torch.inference_mode()
+def test_one_sensor_is_segformer():
+    """A fresh model (proj and sensor embedding at zero): encoder, head, upsampling and nothing else."""
+    model = egformer_b0(5, ["rgb"]).eval()
+    image = torch.randn(2, 3, 64, 96)
+    expected = F.interpolate(model.head(model.encoder(image)), (64, 96), mode="bilinear", align_corners=False)
+    close(model({"rgb": image}), expected)
+
+
+@torch.inference_mode()
+def test_one_channel_is_repeated_and_other_counts_have_their_own_stem():
+    model = small({"rgb": 3, "sar": 1, "stokes": 5}, keep=(3, 3, 3, 3))
+    assert set(model.inputs.stems) == {"stokes"}
+    inputs = {"rgb": torch.randn(1, 3, 64, 64), "sar": torch.randn(1, 1, 64, 64), "stokes": torch.randn(1, 5, 64, 64)}
+    assert model(inputs).shape == (1, 5, 64, 64)
+    other = small({"rgb": 3, "sar": 3, "stokes": 5}, keep=(3, 3, 3, 3))
+    other.load_state_dict(model.state_dict())
+    close(model(inputs), other({**inputs, "sar": inputs["sar"].expand(-1, 3, -1, -1)}))
+
+
+def test_own_stem_starts_from_the_shared_one():
+    """An image that shows the same in every channel gives the same tokens through either."""
+    model = egformer_b0(5, {"rgb": 3, "stokes": 6})
+    with torch.no_grad():
+        model.encoder.patch_embed1.proj.weight.normal_()
+        model.inputs.restart_stems()
+    gray = torch.randn(1, 1, 64, 64)
+    shared, _ = model.encoder.patch_embed(0, gray.expand(-1, 3, -1, -1))
+    own, _ = model.encoder.patch_embed(0, gray.expand(-1, 6, -1, -1), model.inputs.stems["stokes"])
+    close(own, shared)
+
+
+@torch.inference_mode()
+def test_trace_tells_sensors_not_slots():
+    model, inputs = small(), frame(batch=3)
+    present = torch.tensor([[True] * 4, [False, True, True, True], [False, True, False, False]])
+    _, trace = model(inputs, present, trace=True)
+    assert trace.modalities == NAMES
+    alive, prior = present, torch.ones(3, 4)
+    for stage, keep in enumerate((3, 2, 1, 1)):
+        kept = trace.kept_mask(stage)
+        assert not (kept & ~alive).any(), "kept a sensor that an earlier stage had dropped"
+        assert kept.sum(1).tolist() == [min(keep, int(count)) for count in alive.sum(1)]
+        table = trace.score_table(stage)
+        assert torch.equal(table.isnan(), ~alive)
+        weights = trace.weight_table(stage)
+        torch.testing.assert_close(weights.sum(1), torch.ones(3))
+        assert torch.equal(weights > 0, kept)
+        evidence = table * prior
+        for b in range(3):
+            lowest_kept = evidence[b][kept[b]].min()
+            assert all(value <= lowest_kept for value in evidence[b][alive[b] & ~kept[b]])
+        alive, prior = kept, weights
+
+
+@torch.inference_mode()
+def test_keep_can_change_per_call():
+    model, inputs = small(), frame()
+    _, trace = model(inputs, keep=(4, 4, 3, 2), trace=True)
+    assert [int(trace.kept_mask(stage).sum(1)[0]) for stage in range(4)] == [4, 4, 3, 2]
+    wide = small(keep=(4, 4, 3, 2))
+    wide.load_state_dict(model.state_dict())
+    assert torch.equal(wide(inputs), model(inputs, keep=(4, 4, 3, 2)))
+
+
+@torch.inference_mode()
+def test_compact_cuts_padded_slots_only():
+    model, inputs = small(threshold=0.99), frame()
+    present = torch.tensor([[True, False, True, True], [True, False, False, True]])
+    expected = model(inputs, present)
+    model.compact = True
+    logits, trace = model(inputs, present, trace=True)
+    close(logits, expected)
+    assert trace.stages[0].kept.shape[1] < 3
+
+
+@torch.inference_mode()
+def test_batch_rank_keeps_the_same_for_all():
+    _, trace = small(rank="batch")(frame(batch=4), trace=True)
+    for stage in range(4):
+        assert (trace.kept_mask(stage) == trace.kept_mask(stage)[:1]).all()
+
+
+def test_fuse_gives_equal_logits():
+    model = small().double()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 2)
+    inputs = {name: image.double() for name, image in frame().items()}
+    with torch.inference_mode():
+        expected = model(inputs)
+        fused = model.fuse_()(inputs)
+    torch.testing.assert_close(fused, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_every_parameter_gets_a_gradient_and_a_group():
+    model = small({"rgb": 3, "depth": 1, "stokes": 5}).train()
+    inputs = {"rgb": torch.randn(2, 3, 64, 64), "depth": torch.randn(2, 1, 64, 64), "stokes": torch.randn(2, 5, 64, 64)}
+    model(inputs).square().mean().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    groups = model.parameter_groups(0.01)
+    grouped = [id(p) for group in groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+    for group in groups:
+        assert (group["weight_decay"] > 0) == all(p.dim() > 1 for p in group["params"]) or group["weight_decay"] == 0
+
+
+def test_early_fusion_is_one_stacked_sensor():
+    model = small({"s2": 3, "s1": 1}, early_fusion=True)
+    assert model.keep == (1, 1, 1, 1)
+    assert model.inputs.stems["stacked"].proj.weight.shape[1] == 4
+    s2, s1 = torch.randn(2, 3, 64, 64), torch.randn(2, 1, 64, 64)
+    with torch.inference_mode():
+        logits, trace = model({"s2": s2, "s1": s1}, trace=True)
+        assert trace.modalities == ("stacked",)
+        zeros = model({"s2": s2, "s1": torch.zeros_like(s1)})
+        close(model({"s2": s2}), zeros)
+        assert not torch.equal(zeros, logits)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_save_and_load(tmp_path, fused):
+    model, inputs = small({"rgb": 3, "sar": 1, "stokes": 5}, keep=(2, 2, 1, 1)), None
+    inputs = {"rgb": torch.randn(1, 3, 64, 64), "sar": torch.randn(1, 1, 64, 64), "stokes": torch.randn(1, 5, 64, 64)}
+    model = model.fuse_() if fused else model
+    model.save_pretrained(tmp_path / "model")
+    again = EGFormer.from_pretrained(tmp_path / "model").eval()
+    assert again.modalities == model.modalities
+    assert again.keep == (2, 2, 1, 1)
+    with torch.inference_mode():
+        assert torch.equal(again(inputs), model(inputs))
+
+
+def test_load_errors_name_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json: no such file"):
+        EGFormer.from_pretrained(tmp_path)
+    model = small()
+    model.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a valid safetensors file"):
+        EGFormer.from_pretrained(tmp_path)
+    weights.write_bytes(content)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"num_classes": 5', '"num_classes": 6'))
+    with pytest.raises(ValueError, match=r"model\.safetensors: does not fit config\.json: .* 2 of another shape"):
+        EGFormer.from_pretrained(tmp_path)
+    config.write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match=r"config\.json: model_type must be 'egformer', got 'bert'"):
+        EGFormer.from_pretrained(tmp_path)
+
+
+def test_export_and_fullgraph():
+    model, inputs = small(), frame(batch=1)
+    with torch.no_grad():
+        expected = model(inputs)
+        close(torch.export.export(model, (inputs,)).module()(inputs), expected)
+        close(torch.compile(model, fullgraph=True, backend="aot_eager")(inputs), expected)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "present", "message"),
+    [
+        ({"thermal": torch.zeros(1, 3, 64, 64)}, None, r"unknown modality 'thermal'; this model has \['rgb', 'depth'"),
+        ({}, None, "inputs is empty"),
+        ({"rgb": torch.zeros(1, 4, 64, 64)}, None, r"rgb must have 3 channel\(s\), got float32 \(1, 4, 64, 64\)"),
+        ({"rgb": torch.zeros(1, 3, 31, 64)}, None, "H and W must be at least 32, got .* for rgb"),
+        (
+            {"rgb": torch.zeros(1, 3, 64, 64), "depth": torch.zeros(1, 3, 64, 32)},
+            None,
+            "all sensors of a call must share batch and size; depth is",
+        ),
+        (
+            frame(batch=2),
+            torch.ones(2, 3, dtype=torch.bool),
+            r"present must be bool \(B, M\) = \(2, 4\), got bool \(2, 3",
+        ),
+        (frame(batch=2), torch.tensor([[True] * 4, [False] * 4]), r"no usable sensor in frame\(s\) \[1\]"),
+    ],
+)
+def test_input_errors(inputs, present, message):
+    with pytest.raises(ValueError, match=f"EGFormer: {message}"):
+        small()(inputs, present)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": (3, 2, 1)}, r"keep must be 4 integers of at least 1, got \[3, 2, 1\]"),
+        ({"keep": (3, 2, 1, 0)}, "keep must be 4 integers"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"modalities": []}, "1 to 16 modalities, got 0"),
+        ({"modalities": {"rgb": 0}}, "modality 'rgb' must have at least 1 channel, got 0"),
+        ({"modalities": ["near-infrared"]}, "name must be letters, digits and underscores, got 'near-infrared'"),
+        ({"name": "egformer_b9"}, "unknown model 'egformer_b9'"),
+    ],
+)
+def test_constructor_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        create_model(**{"name": "egformer_b0", "num_classes": 5, "modalities": NAMES, **options})
