@@ -1,0 +1,37 @@
+"""Data sets: one `dataset.yaml` describes the files (description.py), FolderDataset reads them (folder.py), transforms
+augment all modalities and the label alike (transforms.py), `check-data` walks a whole set (check.py)."""
+
+from .check import CheckReport
+from .description import Description, Modality, default_palette, load_description
+from .folder import FolderDataset
+from .transforms import (
+    Compose,
+    Frame,
+    Photometric,
+    RandomFlip,
+    RandomMissing,
+    RandomQuarterTurn,
+    RandomScaleCrop,
+    RandomZeroed,
+    Resize,
+    Transform,
+)
+
+__all__ = [
+    "CheckReport",
+    "Compose",
+    "Description",
+    "FolderDataset",
+    "Frame",
+    "Modality",
+    "Photometric",
+    "RandomFlip",
+    "RandomMissing",
+    "RandomQuarterTurn",
+    "RandomScaleCrop",
+    "RandomZeroed",
+    "Resize",
+    "Transform",
+    "default_palette",
+    "load_description",
+]

@@ -1,0 +1,211 @@
+"""`egformer-fast check-data`: walks a data set before a training does, and says everything that is wrong with it.
+
+Every file of every frame is decoded: absent and corrupt files, size mismatches, unknown label values, NaN and inf,
+frames without a usable sensor, sensor files that no label goes with. The summary has what a description needs: mean and
+standard deviation per channel over all finite pixels after scaling (per-frame moments, merged pairwise as in Chan,
+Golub, LeVeque 1983), value ranges, presence, class shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from egformer_fast.errors import DataError
+
+from .description import load_description
+from .folder import FolderDataset, scaled, size_problem
+from .listing import base_split, list_names, matching_names
+
+
+@dataclass
+class Moments:
+    """Per channel, over finite values: count, mean, sum of squared deviations, lowest, highest; each (C,) float64."""
+
+    count: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, image: np.ndarray) -> Moments:
+        """image: (C, H, W) float."""
+        flat = image.reshape(len(image), -1).astype(np.float64)
+        finite = np.isfinite(flat)
+        count = finite.sum(1).astype(np.float64)
+        mean = np.sum(flat, axis=1, where=finite) / np.maximum(count, 1)
+        deviation = np.sum((flat - mean[:, None]) ** 2, axis=1, where=finite)
+        low = np.min(flat, axis=1, where=finite, initial=np.inf)
+        return cls(count, mean, deviation, low, np.max(flat, axis=1, where=finite, initial=-np.inf))
+
+    @classmethod
+    def none(cls, channels: int) -> Moments:
+        zeros = np.zeros(channels)
+        return cls(zeros, zeros, zeros, zeros + np.inf, zeros - np.inf)
+
+    def merged(self, other: Moments) -> Moments:
+        count = self.count + other.count
+        share = other.count / np.maximum(count, 1)
+        step = other.mean - self.mean
+        deviation = self.deviation + other.deviation + step**2 * self.count * share
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Moments(count, self.mean + step * share, deviation, low, high)
+
+    @property
+    def std(self) -> np.ndarray:
+        return np.sqrt(self.deviation / np.maximum(self.count, 1))
+
+
+@dataclass
+class CheckReport:
+    """What a walk over one split found.
+
+    problems: one line each, naming file and value. presence: frames with a readable file, by modality. moments: of the
+    scaled values, by modality. pixels: (num_classes + 1,) label pixels, the ignored ones last.
+    """
+
+    name: str
+    split: str
+    frames: int
+    classes: list[str]
+    problems: list[str]
+    presence: dict[str, int]
+    moments: dict[str, Moments]
+    pixels: np.ndarray
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def class_shares(self) -> dict[str, float]:
+        """Share of each class in the labelled pixels."""
+        labelled = max(1, int(self.pixels[:-1].sum()))
+        return {name: int(count) / labelled for name, count in zip(self.classes, self.pixels, strict=False)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}, split '{self.split}': {self.frames} frames"]
+        lines += [f"  problem: {problem}" for problem in self.problems]
+        for name, moments in self.moments.items():
+            lines.append(f"  {name}: in {self.presence[name]} of {self.frames} frames")
+            if moments.count.any():
+                lines.append(f"    range: {moments.low.min():.5g} to {moments.high.max():.5g}")
+                lines += [f"    {key}: [{_numbers(getattr(moments, key))}]" for key in ("mean", "std")]
+        shares = ", ".join(f"{name} {100 * share:.2f} %" for name, share in self.class_shares().items())
+        ignored = 100 * int(self.pixels[-1]) / max(1, int(self.pixels.sum()))
+        lines.append(f"  labelled pixels: {shares}; ignored: {ignored:.2f} % of all")
+        return "\n".join([*lines, f"  {len(self.problems) or 'no'} problem(s)"])
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+@dataclass
+class _Facts:
+    """One frame's part of the report."""
+
+    problems: list[str] = field(default_factory=list)
+    moments: dict[str, Moments] = field(default_factory=dict)
+    pixels: np.ndarray | None = None
+
+
+def check_dataset(dataset: FolderDataset, progress: bool = True) -> CheckReport:
+    """Read all frames of a split, in as many threads as there are cores."""
+    from tqdm import tqdm
+
+    classes, frames = list(dataset.classes), len(dataset)
+    moments = {name: Moments.none(channels) for name, channels in dataset.modalities.items()}
+    report = CheckReport(
+        dataset.name, dataset.split, frames, classes, list(_without_label(dataset)), dict.fromkeys(moments, 0), moments,
+        np.zeros(len(classes) + 1, np.int64),
+    )  # fmt: skip
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        walk = pool.map(partial(_inspect, dataset), range(frames))
+        for facts in tqdm(walk, f"checking '{dataset.split}'", frames, unit="frame", disable=not progress):
+            report.problems.extend(facts.problems)
+            for name, found in facts.moments.items():
+                report.moments[name] = report.moments[name].merged(found)
+                report.presence[name] += 1
+            if facts.pixels is not None:
+                report.pixels += facts.pixels
+    return report
+
+
+def _inspect(dataset: FolderDataset, index: int) -> _Facts:
+    """Each file for itself, so that a frame's first problem does not hide the next."""
+    facts, raws, label, files = _Facts(), {}, None, dataset.files(index)
+    for key, path in files.items():
+        try:
+            if key == "label":
+                label = dataset.read_label(path)
+            else:
+                raws[key] = dataset.read_map(key, path)
+        except DataError as error:
+            facts.problems.append(str(error))
+    finite = set()
+    for name, raw in raws.items():
+        image = scaled(raw, dataset.sensors[name])
+        facts.moments[name] = Moments.of(image)
+        broken = image.size - int(facts.moments[name].count.sum())
+        if broken:
+            facts.problems.append(f"{files[name]}: {broken} of {image.size} values are NaN or infinite")
+        else:
+            finite.add(name)
+    if not finite:
+        facts.problems.append(f"frame '{dataset.names[index]}' has no usable sensor")
+    if label is not None:
+        facts.pixels = np.bincount(np.minimum(label.ravel(), len(dataset.classes)), minlength=len(dataset.classes) + 1)
+    if raws:
+        size, owner = dataset.frame_size(files, label, raws)
+        found = (size_problem(dataset.sensors[n], raw.shape[1:], files[n], size, owner) for n, raw in raws.items())
+        facts.problems.extend(problem for problem in found if problem)
+    return facts
+
+
+def _without_label(dataset: FolderDataset) -> Iterator[str]:
+    """Sensor files that no label goes with: frames that the split lacks, so scores would be over fewer frames."""
+    description, base = dataset.description, base_split(dataset.description, dataset.split)
+    label = description.label
+    if label is None or label.optional or base.list_file:
+        return
+    folder, conditions = base.folder or "", description.has_conditions
+    labelled = set(list_names(description, dataset.root, base.name))
+    for name, sensor in dataset.sensors.items():
+        if conditions and "{condition}" not in sensor.path:
+            continue
+        extra = sorted(matching_names(sensor.path, dataset.root, folder, conditions) - labelled)
+        if extra:
+            yield f"modality '{name}' has {len(extra)} file(s) without a label file, the first of frame '{extra[0]}'"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of check-data."""
+    parser.description = "Read every file of a data set; print problems and the statistics a description needs."
+    parser.add_argument("--data", type=Path, required=True, help="the data set's description, a dataset.yaml")
+    parser.add_argument("--root", type=Path, help="its folder (default: as the description says)")
+    parser.add_argument("--split", help="walk this split (default: all that are not a part of another)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a report for each split; 2 where there is a problem."""
+    description = load_description(args.data)
+    splits = [args.split] if args.split else [name for name, split in description.splits.items() if split.of is None]
+    found = False
+    for name in splits:
+        try:
+            report = FolderDataset(description, args.root, name).check()
+        except DataError as error:
+            print(f"problem: {error}")
+            found = True
+            continue
+        print(report)
+        found = found or not report.ok
+    return 2 if found else 0

@@ -1,0 +1,238 @@
+"""FolderDataset: the frames of one split of a `dataset.yaml`, as model inputs with a label.
+
+    files -> read (cached raw) -> scale -> match the label's size -> transform -> normalise -> sample
+
+A sample holds every modality, zeros where a sensor is absent; `present` tells them apart. `ds[i]` draws nothing at
+random and may have no sensor at all (evaluation says so); `ds.sample(i, rng)` is for training and refuses such a frame.
+NaN or inf in a float file stays as it is: the model detects the broken sensor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from egformer_fast.errors import DataError
+
+from .description import IGNORE, Description, Label, Modality, load_description
+from .listing import base_split, list_names, place
+from .reading import full_scale, read_label, read_map
+from .section import nearest
+from .transforms import Frame, Transform, deterministic_part, resize
+
+if TYPE_CHECKING:
+    from .check import CheckReport
+
+
+class FolderDataset(Dataset[dict[str, Any]]):
+    """One split of a data set.
+
+    Args:
+        description: path of a dataset.yaml (see description.py), or one that is loaded.
+        root: folder of the data; default: the environment variable that `root_env` names, else `root` of the
+            description relative to its file, else its file's folder.
+        split: name of a split in the description.
+        modalities: names of those to read, in this order; default all.
+        transform: see transforms.py; `ds[i]` applies its deterministic part, `ds.sample` all of it.
+        cache: keep decoded files in memory once they were read (in each loading process).
+
+    A sample: inputs {name: float32 (C, H, W)}, present bool (M,) in the order of `modalities`, label int64 (H, W) with
+    255 = ignore, name, condition ("" without conditions). `default_collate` batches it where sizes agree.
+
+    Raises DataError: what is wrong in the description, an unknown split or modality, an empty split; when reading, what
+    is wrong with a file, which it names. FileNotFoundError without the description.
+    """
+
+    ignore_index = IGNORE
+
+    def __init__(
+        self,
+        description: str | Path | Description,
+        root: str | Path | None = None,
+        split: str = "train",
+        modalities: Sequence[str] | None = None,
+        transform: Transform | None = None,
+        cache: bool = False,
+    ) -> None:
+        self.description = description if isinstance(description, Description) else load_description(description)
+        self.root = find_root(self.description, root)
+        self.split, self.name = split, self.description.name
+        self.transform = transform
+        self.sensors = _choose(self.description, modalities)
+        self.modalities = {name: sensor.channels for name, sensor in self.sensors.items()}
+        self.classes, self.palette = list(self.description.classes), self.description.palette
+        self.names = list_names(self.description, self.root, split)
+        self._folder = base_split(self.description, split).folder or ""
+        self._cache: dict[Path, np.ndarray] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._sample(index, self._still(index))
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """The frame with `transform` drawn from rng. Raises DataError where no sensor is present and finite."""
+        frame = self.frame(index)
+        if not frame.live:
+            raise DataError(f"frame '{self.names[index]}' of {self.name}: all sensors are absent or not finite")
+        return self._sample(index, self.transform(frame, rng) if self.transform else frame)
+
+    def raw(self, index: int) -> dict[str, Any]:
+        """For pictures, of the size of `ds[i]`: inputs {name: uint8 (H, W, 3)}, label int64 (H, W), present, name,
+        condition. rgb is shown as it is, other kinds stretched from their 1st to their 99th percentile."""
+        frame = self._still(index)
+        inputs = {name: _display(image, frame.kinds[name]) for name, image in frame.maps.items()}
+        return self._tags(index, frame) | {"inputs": inputs, "label": frame.label.astype(np.int64)}
+
+    def files(self, index: int) -> dict[str, Path]:
+        """Path of every modality and of the label ("label"); optional ones only where the file exists."""
+        name, conditions = self.names[index], self.description.has_conditions
+        owners: dict[str, Modality | Label] = dict(self.sensors)
+        if self.description.label:
+            owners["label"] = self.description.label
+        paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
+        return {key: path for key, path in paths.items() if not owners[key].optional or path.is_file()}
+
+    def check(self, progress: bool = True) -> CheckReport:
+        """Read every frame and collect what is wrong, with statistics; see check.py."""
+        from .check import check_dataset
+
+        return check_dataset(self, progress)
+
+    def read_map(self, name: str, path: Path) -> np.ndarray:
+        """(C, H, W) of one file of a modality, in the file's dtype; not to be written to."""
+        return self._cached(path, lambda: read_map(path, self.sensors[name].channels))
+
+    def read_label(self, path: Path) -> np.ndarray:
+        """(H, W) uint8 of a label file; not to be written to."""
+        label = self.description.label
+        assert label is not None
+        return self._cached(path, lambda: read_label(path, label.values, label.channel))
+
+    def frame(self, index: int) -> Frame:
+        """The frame as it lies in the files, scaled, all maps of one size."""
+        files = self.files(index)
+        label = self.read_label(files["label"]) if "label" in files else None
+        raws = {name: self.read_map(name, path) for name, path in files.items() if name != "label"}
+        if not files:
+            sensors = ", ".join(self.sensors)
+            raise DataError(f"frame '{self.names[index]}' of {self.name} has no label and no file of {sensors}")
+        size, owner = self.frame_size(files, label, raws)
+        label = np.full(size, IGNORE, np.uint8) if label is None else label
+        maps, dead = {}, set()
+        for name, sensor in self.sensors.items():
+            if name not in raws:
+                maps[name] = np.zeros((sensor.channels, *size), np.float32)
+                continue
+            if problem := size_problem(sensor, raws[name].shape[1:], files[name], size, owner):
+                raise DataError(problem)
+            image = scaled(raws[name], sensor)
+            maps[name] = resize(image, size, sensor.resize or "nearest")
+            if raws[name].dtype.kind == "f" and not np.isfinite(image).all():
+                dead.add(name)
+        kinds = {name: sensor.kind for name, sensor in self.sensors.items()}
+        return Frame(maps, label, kinds, {name: name in raws for name in self.sensors}, frozenset(dead))
+
+    def frame_size(
+        self, files: dict[str, Path], label: np.ndarray | None, raws: dict[str, np.ndarray]
+    ) -> tuple[tuple[int, int], Path]:
+        """(height, width) of a frame and the file that sets it: the label, else the first map that is not resized."""
+        if label is not None:
+            return (label.shape[0], label.shape[1]), files["label"]
+        name = min(raws, key=lambda name: self.sensors[name].resize is not None)
+        return (raws[name].shape[1], raws[name].shape[2]), files[name]
+
+    def _cached(self, path: Path, read: Callable[[], np.ndarray]) -> np.ndarray:
+        if self._cache is None:
+            return read()
+        if path not in self._cache:
+            self._cache[path] = read()
+        return self._cache[path]
+
+    def _still(self, index: int) -> Frame:
+        # The deterministic part draws nothing; a generator is only there for the signature.
+        return deterministic_part(self.transform)(self.frame(index), np.random.default_rng(0))
+
+    def _tags(self, index: int, frame: Frame) -> dict[str, Any]:
+        name = self.names[index]
+        condition = name.split("/", 1)[0] if self.description.has_conditions else ""
+        return {"present": torch.tensor(list(frame.present.values())), "name": name, "condition": condition}
+
+    def _sample(self, index: int, frame: Frame) -> dict[str, Any]:
+        inputs = {
+            name: _normalised(image, self.sensors[name]) if frame.present[name] else torch.zeros(image.shape)
+            for name, image in frame.maps.items()
+        }
+        return self._tags(index, frame) | {"inputs": inputs, "label": torch.from_numpy(frame.label.astype(np.int64))}
+
+
+def find_root(description: Description, root: str | Path | None = None) -> Path:
+    """Where the data lie (see FolderDataset). Raises DataError where that folder does not exist."""
+    env = description.root_env
+    if root is not None:
+        path, origin = Path(root), "given as root"
+    elif env and os.environ.get(env):
+        path, origin = Path(os.environ[env]), f"from the environment variable {env}"
+    else:
+        path, origin = description.source.parent / (description.root or ""), f"from {description.source}"
+        origin += f"; {env} is not set" if env else ""
+    if not path.expanduser().is_dir():
+        raise DataError(f"root folder {path} of data set '{description.name}' does not exist ({origin})")
+    return path.expanduser()
+
+
+def scaled(raw: np.ndarray, sensor: Modality) -> np.ndarray:
+    """(C, H, W) in the file's dtype -> new float32 array, divided by the sensor's scale."""
+    divisor = sensor.scale or full_scale(raw.dtype)
+    return np.divide(raw, divisor, dtype=np.float32, casting="unsafe")
+
+
+def size_problem(
+    sensor: Modality, found: Sequence[int], path: Path, wanted: tuple[int, int], owner: Path
+) -> str | None:
+    """What is wrong with a map's size beside that of the file that sets it, or None."""
+    if tuple(found) == wanted or sensor.resize:
+        return None
+    return (
+        f"{path}: {found[0]}x{found[1]} pixels (height x width), but {owner} has {wanted[0]}x{wanted[1]}; "
+        f"`resize: nearest` or `resize: bilinear` of modality '{sensor.name}' would fit it"
+    )
+
+
+def _choose(description: Description, modalities: Sequence[str] | None) -> dict[str, Modality]:
+    known = description.modalities
+    names = list(known) if modalities is None else list(modalities)
+    for name in names:
+        if name not in known:
+            raise DataError(f"data set '{description.name}' has no modality '{name}'; {nearest(name, list(known))}")
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"modalities: wanted one or more distinct names of {', '.join(known)}; found {names}")
+    return {name: known[name] for name in names}
+
+
+def _normalised(image: np.ndarray, sensor: Modality) -> torch.Tensor:
+    """(image - mean) / std per channel, in new memory in C order (flips and turns leave negative strides)."""
+    out = np.empty(image.shape, np.float32)
+    np.subtract(image, np.array(sensor.mean, np.float32)[:, None, None], out=out)
+    return torch.from_numpy(np.divide(out, np.array(sensor.std, np.float32)[:, None, None], out=out))
+
+
+def _display(image: np.ndarray, kind: str) -> np.ndarray:
+    """float (C, H, W) -> uint8 (H, W, 3): one channel as grey, of several the first three."""
+    finite = image[np.isfinite(image)]
+    low, high = 0.0, 1.0
+    if kind != "rgb" and finite.size:
+        low, high = np.percentile(finite, (1, 99))
+        low, high = (low, high) if low < high else (finite.min(), finite.max())
+    shown = np.nan_to_num((image[:3] - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
+    shown = (np.clip(shown, 0, 1) * 255).round().astype(np.uint8)
+    if len(shown) == 1:
+        shown = shown.repeat(3, axis=0)
+    return np.pad(shown, ((0, 3 - len(shown)), (0, 0), (0, 0))).transpose(1, 2, 0)
