@@ -1,0 +1,109 @@
+"""From a configuration to the parts of a run: data sets, model, optimizer, loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from egformer_fast.data import FolderDataset
+from egformer_fast.data import transforms as tf
+from egformer_fast.errors import ConfigError
+from egformer_fast.models import EGFormer, create_model
+from egformer_fast.train.config import Config, DataConfig
+from egformer_fast.train.losses import SegmentationLoss
+
+
+def make_datasets(config: Config) -> tuple[FolderDataset, FolderDataset]:
+    """The training and the validation split; one frame of each is read, so that a wrong root shows at once.
+
+    Raises:
+        DataError, FileNotFoundError: the description, the root, a split or the first frame is wrong.
+    """
+    data = config.data
+    transform = make_transform(data)
+    train_set, val_set = (
+        FolderDataset(data.description, data.root, split, data.modalities, transform, data.cache)
+        for split in (data.split, config.eval.split)
+    )
+    for dataset in (train_set, val_set):
+        dataset[0]
+    return train_set, val_set
+
+
+def make_transform(data: DataConfig) -> tf.Compose:
+    """The random changes of a training frame, and the resize that evaluation shares.
+
+    Raises:
+        ConfigError: a range of scales without a crop size.
+    """
+    if data.crop is None and data.scale != [1.0, 1.0]:
+        raise ConfigError(f"data.scale: found {data.scale} without data.crop, wanted both or neither")
+    steps: list[tf.Transform] = []
+    if data.resize is not None:
+        steps.append(tf.Resize(data.resize))
+    if data.crop is not None:
+        steps.append(tf.RandomScaleCrop(data.crop, data.scale))
+    if data.flip_horizontal or data.flip_vertical:
+        steps.append(tf.RandomFlip(data.flip_horizontal, data.flip_vertical))
+    if data.quarter_turns:
+        steps.append(tf.RandomQuarterTurn())
+    if data.photometric:
+        steps.append(tf.Photometric(p=data.photometric, blur=data.photometric))
+    if data.missing:
+        steps.append(tf.RandomMissing(data.missing))
+    if data.zeroed:
+        steps.append(tf.RandomZeroed(data.zeroed))
+    return tf.Compose(steps)
+
+
+def make_model(config: Config, dataset: FolderDataset) -> EGFormer:
+    """The configured model for the data set's modalities and classes, with new weights that follow from the seed.
+
+    Raises:
+        ConfigError: the model refuses an option, or its starting weights.
+    """
+    options = {name: value for name, value in dataclasses.asdict(config.model).items() if value is not None}
+    name, weights = options.pop("name"), options.pop("weights", None)
+    torch.manual_seed(config.train.seed)
+    try:
+        model = create_model(name, len(dataset.classes), dataset.modalities, **options)
+        if weights is not None:
+            from egformer_fast.models.weights import load_segformer_weights
+
+            load_segformer_weights(model, weights)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+    return model
+
+
+def make_optimizer(model: Any, config: Config) -> torch.optim.AdamW:
+    """AdamW over model.parameter_groups; the peak learning rate of a group is its `peak_lr`."""
+    options = config.train
+    groups = model.parameter_groups(options.weight_decay)
+    for group in groups:
+        group["peak_lr"] = options.lr * (options.head_lr_factor if group["name"] == "head" else 1.0)
+    return torch.optim.AdamW(groups, lr=options.lr, fused=True)
+
+
+def make_loss(config: Config, num_classes: int, ignore_index: int) -> SegmentationLoss:
+    """The configured loss.
+
+    Raises:
+        ConfigError: not one class weight a class.
+    """
+    options = config.train
+    if options.class_weights is not None and len(options.class_weights) != num_classes:
+        raise ConfigError(
+            f"train.class_weights: found {len(options.class_weights)} numbers, wanted one for each of the "
+            f"{num_classes} classes"
+        )
+    return SegmentationLoss(
+        options.loss == "ohem",
+        options.ohem_threshold,
+        options.ohem_min_share,
+        options.label_smoothing,
+        options.class_weights,
+        ignore_index,
+    )

@@ -1,0 +1,1 @@
+"""One module a command of `egformer-fast`: add_arguments(parser) and run(arguments) -> exit status."""

@@ -1,0 +1,64 @@
+"""The processes of one run: a single one, or those that torchrun started (WORLD_SIZE > 1), one per device."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+# Rank 0 evaluates while the others wait for it.
+PATIENCE = datetime.timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's place: `rank` of `world`, and the device it computes on."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Rank 0 alone evaluates, writes logs and saves."""
+        return self.rank == 0
+
+    def largest(self, values: Sequence[float]) -> list[float]:
+        """Entry by entry the largest value of all processes, so that they take the same decisions."""
+        if self.world == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return tensor.tolist()
+
+
+@contextlib.contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Join the other processes, if any, and leave them at the end. device: "auto", "cpu" or "cuda".
+
+    Raises:
+        ValueError: "cuda" without a GPU.
+    """
+    world, rank, local = (
+        int(os.environ.get(name, default))
+        for name, default in (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+    )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("train.device: found 'cuda', but torch sees no GPU here; wanted auto or cpu")
+    cuda = device != "cpu" and torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(local)
+    place = Processes(rank, world, torch.device("cuda", local) if cuda else torch.device("cpu"))
+    if world == 1:
+        yield place
+        return
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    try:
+        yield place
+    finally:
+        dist.destroy_process_group()

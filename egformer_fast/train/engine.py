@@ -1,0 +1,297 @@
+"""The training loop. In outline, what `Trainer.fit` does:
+
+    while progress < 1 and no signal came:
+        after every `eval.every` epochs: evaluate, draw pictures, save checkpoints best (if it is) and last
+        one optimizer step: draw keep; `accumulate` forward and backward passes; clip; AdamW; EMA
+        every `save_minutes`: save checkpoint last
+
+All a step draws follows from (seed, step), see sampling.py, so the state to restore is: step, weights, averaged
+weights, optimizer, time spent and the best score. A run whose schedule counts steps resumes to the same bits; one that
+counts minutes (`max_minutes`) cannot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from egformer_fast.errors import ConfigError
+from egformer_fast.train import checkpoint
+from egformer_fast.train.build import make_loss, make_optimizer
+from egformer_fast.train.config import Config
+from egformer_fast.train.distributed import Processes
+from egformer_fast.train.ema import Ema
+from egformer_fast.train.log import RunLog
+from egformer_fast.train.sampling import BatchStream, TrainingFrames, draw_keep, keep_rng, step_seed
+from egformer_fast.train.schedule import lr_factor
+from egformer_fast.train.signals import Interrupted, StopSignals, leave_to_parent
+from egformer_fast.train.validation import draw_pictures, validate
+
+AUTOCAST = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class DivergedError(ValueError):
+    """Loss or gradients are no longer finite; the message names the step and the batch's frames."""
+
+
+class Trainer:
+    """One training run of `model` in the folder `output`.
+
+    Args:
+        model: an EGFormer, on the CPU.
+        train_set, val_set: FolderDatasets; the model's modalities are theirs, in their order.
+        place: this process among those of the run.
+
+    Raises:
+        ConfigError: fewer frames than a batch, class weights that do not match the classes, float16 without a GPU.
+    """
+
+    def __init__(
+        self, config: Config, output: Path, model: Any, train_set: Any, val_set: Any, place: Processes
+    ) -> None:
+        options = config.train
+        self.config, self.output, self.place = config, output, place
+        self.train_set, self.val_set = train_set, val_set
+        self.model = model.to(place.device)
+        self.ema = None if options.ema is None else Ema(self.model, options.ema)
+        self.evaluated_model: Any = self.model if self.ema is None else self.ema.model
+        self.net: Any = self.model
+        if place.world > 1:
+            # A sensor that no frame of the batch keeps, or a score without rivals, gives parameters no gradient.
+            self.net = nn.parallel.DistributedDataParallel(self.model, find_unused_parameters=True)
+        self.optimizer = make_optimizer(self.model, config)
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.loss = make_loss(config, model.num_classes, train_set.ignore_index).to(place.device)
+        self.amp_dtype = AUTOCAST[options.autocast]
+        if self.amp_dtype is torch.float16 and place.device.type != "cuda":
+            raise ConfigError("train.autocast: found 'float16', but there is no GPU; wanted bfloat16 or none")
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.amp_dtype is torch.float16)
+        self.slots = 1 if config.model.early_fusion else len(model.modalities)
+
+        self.batches_per_epoch = len(train_set) // (options.batch_size * place.world)
+        if self.batches_per_epoch == 0:
+            raise ConfigError(
+                f"train.batch_size: found {options.batch_size} on {place.world} processes, wanted no more "
+                f"than the {len(train_set)} frames of split {config.data.split!r}"
+            )
+        self.total_steps = max(1, options.epochs * self.batches_per_epoch // options.accumulate)
+        self.step = 0
+        self.evaluated_step = 0
+        self.best: float | None = None
+        self.progress = 0.0
+        self._earlier_seconds = 0.0
+        self._began = time.monotonic()
+
+    def fit(self) -> bool:
+        """Train to the end (True), or until SIGTERM or Ctrl-C (False); either way checkpoint `last` is saved.
+
+        Raises:
+            DivergedError, CheckpointError: see there.
+        """
+        self._began = self._saved = time.monotonic()
+        options = self.config.train
+        self.log = RunLog(self.output, self.step, options.log_every, options.tensorboard, self.place.main)
+        try:
+            with StopSignals() as signals:
+                frames = self._loader()
+                while not self._is_over(signals):
+                    if self._evaluation_is_due():
+                        self._evaluate(signals)
+                        continue
+                    self._train_step(frames)
+                    if time.monotonic() - self._saved > 60 * options.save_minutes:
+                        self.save("last")
+                self.save("last")
+        finally:
+            self.log.close()
+        return not signals.received
+
+    def seconds(self) -> float:
+        """Wall-clock time of the run so far, from its first start and without pauses between stop and resume."""
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    def epoch(self, step: int) -> float:
+        return step * self.config.train.accumulate / self.batches_per_epoch
+
+    def _is_over(self, signals: StopSignals) -> bool:
+        """Whether to leave the loop; all processes answer alike."""
+        seconds, stop = self.place.largest([self.seconds(), float(signals.received)])
+        minutes = self.config.train.max_minutes
+        self.progress = min(1.0, max(self.step / self.total_steps, seconds / 60 / minutes if minutes else 0.0))
+        signals.received = signals.received or bool(stop)
+        return signals.received or (self.progress >= 1 and not self._evaluation_is_due())
+
+    def _evaluation_is_due(self) -> bool:
+        if self.progress >= 1:
+            return self.evaluated_step < self.step
+        every = self.config.eval.every
+        return self.epoch(self.step) // every > self.epoch(self.evaluated_step) // every
+
+    def _loader(self) -> Iterator[dict[str, Any]]:
+        options, workers = self.config.train, self.config.data.workers
+        start = self.step * options.accumulate
+        stream = BatchStream(
+            len(self.train_set), options.batch_size, options.seed, start, self.place.rank, self.place.world
+        )
+        return iter(
+            DataLoader(
+                TrainingFrames(self.train_set, options.seed),
+                batch_sampler=stream,
+                num_workers=workers,
+                pin_memory=self.place.device.type == "cuda",
+                worker_init_fn=leave_to_parent,
+            )
+        )
+
+    def _train_step(self, frames: Iterator[dict[str, Any]]) -> None:
+        """One optimizer step: `accumulate` batches, each weighing the same."""
+        options = self.config.train
+        self.net.train()
+        torch.manual_seed(step_seed(options.seed, self.step, self.place.rank))
+        keep = draw_keep(self.model.keep, self.slots, keep_rng(options.seed, self.step), options.wider_keep)
+        factor = lr_factor(options.schedule, self.progress, options.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        names: list[str] = []
+        loss = 0.0
+        for number in range(options.accumulate):
+            batch = next(frames)
+            names += batch["name"]
+            last = number == options.accumulate - 1
+            loss += self._backward(batch, keep, last) / options.accumulate
+        self.scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, options.clip or math.inf))
+        # With a scaler an overflow is part of its search for a scale: it skips the step.
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            raise self._diverged("gradient norm", norm, names)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.model)
+        self.step += 1
+        self._report_step(loss, norm, factor, len(names) * self.place.world)
+
+    def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], last: bool) -> float:
+        """Add one batch's gradients; returns its loss."""
+        device, options = self.place.device, self.config.train
+        inputs = {name: image.to(device, non_blocking=True) for name, image in batch["inputs"].items()}
+        present, label = batch["present"].to(device), batch["label"].to(device, non_blocking=True)
+        # Gradients are exchanged between processes once a step, after the last batch.
+        wait = self.net.no_sync() if self.place.world > 1 and not last else contextlib.nullcontext()
+        with wait:
+            with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
+                logits = self.net(inputs, present, keep=keep)
+            loss: Tensor = self.loss(logits, label)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise self._diverged("loss", value, batch["name"])
+            self.scaler.scale(loss / options.accumulate).backward()
+        return value
+
+    def _diverged(self, what: str, value: float, names: list[str]) -> DivergedError:
+        index = {name: number for number, name in enumerate(self.train_set.names)}
+        files = [next(iter(self.train_set.files(index[name]).values())) for name in names]
+        listed = ", ".join(f"{name} ({file})" for name, file in zip(names, files, strict=True))
+        return DivergedError(
+            f"{what} is {value} at step {self.step + 1}, epoch {self.epoch(self.step):.2f}; the step was "
+            f"not taken. Its frames: {listed}. Look at them, or lower train.lr or set train.clip"
+        )
+
+    def _report_step(self, loss: float, norm: float, factor: float, frames: int) -> None:
+        progress = max(self.progress, self.step / self.total_steps)
+        values = {**self._where(), "progress": progress, "loss": loss, "lr": self.config.train.lr * factor}
+        self.log.step({**values, "grad_norm": norm}, frames, self.seconds() * (1 - progress) / progress)
+
+    def _where(self) -> dict[str, float]:
+        """Where in the run this is, for a log row."""
+        epoch, minutes = self.epoch(self.step), self.seconds() / 60
+        return {"step": self.step, "epoch": epoch, "progress": self.progress, "minutes": minutes}
+
+    def _evaluate(self, signals: StopSignals) -> None:
+        """Score the evaluated model on the validation split, on rank 0 alone; a signal gives it up."""
+        if self.place.main:
+            options, picture = self.config.eval, self.output / "pictures" / f"step_{self.step:06}.png"
+            try:
+                with signals.giving_up():
+                    score, scores, report = validate(self.evaluated_model, self.val_set, options)
+                    lacking = draw_pictures(self.evaluated_model, self.val_set, options.pictures, picture)
+            except Interrupted:
+                return
+            if lacking:
+                self.log.say(lacking)
+                options.pictures = 0
+            self._keep_if_best(score, scores, report)
+        self.evaluated_step = self.step
+        self.save("last")
+        self.log.restart_averages()
+
+    def _keep_if_best(self, score: float, scores: dict[str, float], report: dict[str, Any]) -> None:
+        better = self.best is None or score > self.best
+        where = self._where()
+        self.log.row("eval", {**where, **scores})
+        self.log.say(
+            f"epoch {where['epoch']:.1f}, {where['minutes']:.1f} min: {self.config.eval.split} "
+            f"{self.config.eval.metric} {score:.4f}" + (" (best so far)" if better else f" (best {self.best:.4f})")
+        )
+        if better:
+            self.best = score
+            self.save("best", report)
+
+    def save(self, name: str, report: dict[str, Any] | None = None) -> None:
+        """Write checkpoint `name`, on rank 0; "last" also holds what `resume` needs."""
+        if not self.place.main:
+            return
+
+        def write(folder: Path) -> None:
+            self.evaluated_model.save_pretrained(folder)
+            shutil.copyfile(self.output / "dataset.yaml", folder / "dataset.yaml")
+            if report is not None:
+                (folder / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+            if name == "last":
+                checkpoint.save_state(self.state_dict(), folder)
+
+        checkpoint.write_checkpoint(self.output / "checkpoints" / name, write)
+        self._saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "evaluated_step": self.evaluated_step,
+            "best": self.best,
+            "seconds": self.seconds(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+        }
+
+    def resume(self) -> bool:
+        """Go on from checkpoint `last` of the output folder; False where there is none yet. Call it before `fit`.
+
+        Raises:
+            CheckpointError: it cannot be read.
+        """
+        try:
+            folder = checkpoint.find_checkpoint(self.output, "last")
+        except FileNotFoundError:
+            return False
+        state = checkpoint.load_state(folder)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.step, self.evaluated_step, self.best = state["step"], state["evaluated_step"], state["best"]
+        self._earlier_seconds = state["seconds"]
+        return True

@@ -1,0 +1,92 @@
+"""Which frames a step sees, in what random shape, and how many sensors it keeps: all functions of the seed and a count.
+
+Nothing here has a state, so a run does not depend on the number of loading processes, and one that is stopped after any
+step goes on to the same bits. Each draw has its own generator, numpy's default_rng of the tuple:
+    order of an epoch      (seed, epoch, ORDER)        transforms of a frame   (seed, epoch, index)
+    keep of a step         (seed, step, KEEP)          torch in a step         (seed, step, TORCH + rank)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+# Above any frame number, so that no two draws share a tuple.
+ORDER, KEEP, TORCH = 1 << 40, 2 << 40, 3 << 40
+
+
+class FrameSet(Protocol):
+    """What training needs of a data set; see egformer_fast.data.FolderDataset."""
+
+    def __len__(self) -> int: ...
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]: ...
+
+
+class BatchStream(Sampler[list[tuple[int, int]]]):
+    """Endless batches of (epoch, index) pairs, from batch number `start` on.
+
+    Each epoch is a new permutation of the `length` frames, cut into batches of batch_size · world, of which this rank
+    takes its part; frames that fill no batch are left out of that epoch.
+
+    Raises:
+        ValueError: fewer frames than one batch.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
+        self.batches_per_epoch = length // (batch_size * world)
+        if self.batches_per_epoch == 0:
+            raise ValueError(f"BatchStream: {length} frames, wanted at least one batch of {batch_size * world}")
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.start, self.rank, self.world = start, rank, world
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, batch = divmod(self.start, self.batches_per_epoch)
+        while True:
+            order = np.random.default_rng((self.seed, epoch, ORDER)).permutation(self.length).tolist()
+            for number in range(batch, self.batches_per_epoch):
+                first = (number * self.world + self.rank) * self.batch_size
+                yield [(epoch, index) for index in order[first : first + self.batch_size]]
+            epoch, batch = epoch + 1, 0
+
+
+class TrainingFrames(Dataset[dict[str, Any]]):
+    """A data set indexed by (epoch, index): the frame with the transforms that this epoch draws for it."""
+
+    def __init__(self, frames: FrameSet, seed: int) -> None:
+        self.frames, self.seed = frames, seed
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        return self.frames.sample(index, np.random.default_rng((self.seed, epoch, index)))
+
+
+def draw_keep(keep: Sequence[int], slots: int, rng: np.random.Generator, wider: float = 0.5) -> tuple[int, ...]:
+    """The keep to train one step with: `keep` itself, or with probability `wider` a random wider one.
+
+    A wider one draws keep[i] uniformly from keep[i] to what stage i-1 kept (`slots` before the first stage), so it
+    never increases. A score whose sensor is kept alone gets no gradient, since its weight is 1 whatever it is: only
+    beside rivals does it learn.
+    """
+    if rng.random() >= wider:
+        return tuple(keep)
+    drawn: list[int] = []
+    for smallest in keep:
+        most = drawn[-1] if drawn else slots
+        drawn.append(int(rng.integers(min(smallest, most), most + 1)))
+    return tuple(drawn)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed for torch before a step: dropout, stochastic depth and Gumbel noise, which differ between ranks."""
+    return int(np.random.SeedSequence((seed, step, TORCH + rank)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def keep_rng(seed: int, step: int) -> np.random.Generator:
+    """The generator of a step's keep: the same on all ranks, which must agree on it."""
+    return np.random.default_rng((seed, step, KEEP))

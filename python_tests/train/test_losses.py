@@ -1,0 +1,80 @@
+"""SegmentationLoss against torch's own cross entropy and against OHEM written out pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from egformer_fast.train.losses import SegmentationLoss
+
+CLASSES = 4
+
+
+def batch(ignored: float = 0.3) -> tuple[Tensor, Tensor]:
+    logits = 3 * torch.randn(2, CLASSES, 9, 7, dtype=torch.float64).float()
+    label = torch.randint(CLASSES, (2, 9, 7))
+    return logits.requires_grad_(), torch.where(torch.rand(label.shape) < ignored, 255, label)
+
+
+def ohem_by_hand(logits: Tensor, label: Tensor, threshold: float, min_share: float) -> float:
+    chance = logits.softmax(1).gather(1, label.clamp(max=CLASSES - 1).unsqueeze(1)).squeeze(1)
+    pixels = sorted(chance[label != 255].tolist())
+    least = math.ceil(len(pixels) * min_share)
+    hard = [p for number, p in enumerate(pixels) if number < least or p < threshold]
+    return -sum(math.log(p) for p in hard) / len(hard)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, [1.0, 0.0, 2.5, 0.5]])
+def test_cross_entropy_is_that_of_torch(smoothing: float, weights: list[float] | None) -> None:
+    logits, label = batch()
+    weight = None if weights is None else torch.tensor(weights)
+    wanted = F.cross_entropy(logits, label, weight, ignore_index=255, label_smoothing=smoothing)
+    loss = SegmentationLoss(label_smoothing=smoothing, class_weights=weights)(logits, label)
+    torch.testing.assert_close(loss, wanted)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "min_share"), [(0.7, 1 / 16), (0.3, 1 / 16), (1e-9, 0.25), (1e-9, 0.01), (1.0, 1)]
+)
+def test_ohem_learns_from_the_hard_pixels(threshold: float, min_share: float) -> None:
+    logits, label = batch()
+    loss = SegmentationLoss(ohem=True, threshold=threshold, min_share=min_share)(logits, label)
+    assert loss.item() == pytest.approx(ohem_by_hand(logits, label, threshold, min_share), rel=1e-5)
+
+
+def test_ohem_gives_easy_and_ignored_pixels_no_gradient() -> None:
+    logits, label = batch()
+    SegmentationLoss(ohem=True, threshold=0.5)(logits, label).backward()
+    chance = logits.softmax(1).gather(1, label.clamp(max=CLASSES - 1).unsqueeze(1)).squeeze(1)
+    learnt = logits.grad.abs().sum(1) > 0
+    assert torch.equal(learnt, (label != 255) & (chance < 0.5))
+
+
+@pytest.mark.parametrize("ohem", [False, True])
+@pytest.mark.parametrize("weights", [None, [1.0] * CLASSES])
+def test_nothing_labelled_is_zero_and_no_gradient(ohem: bool, weights: list[float] | None) -> None:
+    logits, label = batch(ignored=1.1)
+    loss = SegmentationLoss(ohem=ohem, class_weights=weights, label_smoothing=0.1)(logits, label)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_half_precision_logits_are_summed_in_float32() -> None:
+    logits, label = batch()
+    half = logits.detach().bfloat16()
+    loss = SegmentationLoss()(half, label)
+    assert loss.dtype == torch.float32
+    assert loss == SegmentationLoss()(half.float(), label)
+
+
+def test_another_ignore_index() -> None:
+    logits, label = batch()
+    moved = torch.where(label == 255, 3, label.clamp(max=2))
+    wanted = F.cross_entropy(logits, moved, ignore_index=3)
+    torch.testing.assert_close(SegmentationLoss(ignore_index=3)(logits, moved), wanted)
