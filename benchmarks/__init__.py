@@ -1,2 +1,2 @@
-"""Benchmarks: `python -m benchmarks.run [case ...]` writes benchmarks/results/<case>.json; `python -m benchmarks.tables`
-turns the result files into the tables of README.md."""
+"""Benchmarks: `python -m benchmarks.run [case ...]` writes benchmarks/results/<case>.json, and
+`python -m benchmarks.tables` turns the result files into the tables of README.md."""

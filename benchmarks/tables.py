@@ -51,7 +51,7 @@ def complexity() -> str:
         peer = result["peers"][name]
         gmac = [f"{peer['gmac'][s]:.1f}" for s in ("512", "1024")]
         rows.append([label, f"{peer['params_m']:.2f}", *gmac, "", ""])
-    head = ["modalities", "params (M)", "GMAC 512, trained / fused", "1024, trained / fused", "512 keep all", "1024 keep all"]
+    head = ["modalities", "params (M)", "GMAC at 512, trained / fused", "at 1024", "512, keep all", "1024, keep all"]
     return markdown(head, rows) + "\n\n" + source(result)
 
 

@@ -16,6 +16,11 @@ def accumulate_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def is_autocast_on(device_type: str) -> bool:
+    """torch.is_autocast_enabled, for device types too that have no autocast (meta)."""
+    return torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+
+
 def describe(value: object) -> str:
     """A tensor as `float32 (2, 4) on cpu`, anything else as its repr: for error messages."""
     if isinstance(value, Tensor):

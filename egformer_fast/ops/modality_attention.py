@@ -61,7 +61,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor |
     checks.check_tensor(_NAME, "k", k, "(B, M, H, Nk, D)")
     modalities, keys = k.shape[1], k.shape[3]
     # Autocast gives the three one dtype before any kernel sees them.
-    same = checks.FLOATING if torch.is_autocast_enabled(q.device.type) else (q.dtype,)
+    same = checks.FLOATING if checks.is_autocast_on(q.device.type) else (q.dtype,)
     for name, value in (("k", k), ("v", v)):
         checks.check_tensor(_NAME, name, value, "(B, M, H, Nk, D)")
         checks.check_shape(_NAME, name, value, "(B, M, H, Nk, D)", (batch, modalities, heads, keys, dim))
