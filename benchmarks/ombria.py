@@ -54,10 +54,11 @@ def train(name: str, folder: Path) -> None:
     call(*arguments)
 
 
-def finished(folder: Path) -> bool:
-    """Whether the run's last log row is at the end of its schedule (a stopped run also exits with 0)."""
-    rows = list(csv.DictReader((folder / "log.csv").open()))
-    return bool(rows) and max(float(row["progress"]) for row in rows if row["progress"]) >= 1.0
+def last_row(folder: Path) -> dict[str, float]:
+    """Progress and minutes at the end of the run's log."""
+    with (folder / "log.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["progress"]]
+    return {name: max((float(row[name]) for row in rows), default=0.0) for name in ("progress", "minutes")}
 
 
 def evaluate(folder: Path, *options: str) -> dict[str, Any]:
@@ -73,11 +74,12 @@ def run(name: str, runs: Path) -> None:
         return
     folder = runs / name
     train(name, folder)
-    if not finished(folder):
+    if last_row(folder)["progress"] < 1.0:  # a run that was told to stop also exits with 0
         sys.exit(f"{name}: stopped before its end; the same command goes on")
     result = {
         "command": f"python -m benchmarks.ombria {name}",
         "overrides": list(SWEEP[name]),
+        "minutes": last_row(folder)["minutes"],
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": machine(),
         "test": evaluate(folder),

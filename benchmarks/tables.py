@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registry import read_result
+from benchmarks.registry import RESULTS, read_result
 
 README = Path(__file__).parent.parent / "README.md"
 TABLES: dict[str, Callable[[], str]] = {}
@@ -69,6 +69,49 @@ def latency() -> str:
         rows.append(row)
     head = ["keep"] + [f"{m['size']}x{m['size']}, {m['threads']} thread(s)" for m in result["measured"]]
     return markdown(head, rows) + "\n\n" + source(result)
+
+
+# On the 70 test frames, from the evaluation notebook of OmbriaNet's authors: pixel accuracy, mean IoU, fwIoU.
+PUBLISHED = {
+    "OmbriaNet, all four (published)": (0.8900, 0.7050, 0.8207),
+    "bi-temporal U-Net, S2 pair (published)": (0.8608, 0.6319, 0.7765),
+    "SVM (published)": (0.8487, 0.6245, 0.7631),
+    "U-Net, S2 after (published)": (0.8412, 0.5791, 0.7461),
+    "U-Net, S1 after (published)": (0.7781, 0.5507, 0.6828),
+}
+OMBRIA_RUNS = {
+    "headline": "**EGFormer-B0, all four, dropping**, longest run",
+    "default": "EGFormer-B0, all four, dropping",
+    "keep_all": "keep all four",
+    "early_fusion": "early fusion: all channels into one encoder",
+    "s2_pair": "S2 pair only",
+    "s1_pair": "S1 pair only",
+}
+
+
+@table
+def ombria() -> str:
+    """Our runs that have a result file, beside the published figures."""
+    rows, last = [], None
+    for name, label in OMBRIA_RUNS.items():
+        if not (RESULTS / "ombria" / f"{name}.json").is_file():
+            continue
+        last = read_result(f"ombria/{name}")
+        rows.append(_ombria_row(label, last["minutes"], last["test"]))
+        for sensors, report in last["withheld"].items():
+            rows.append(_ombria_row(f"the same checkpoint without {sensors.replace(',', ', ')}", None, report))
+    if last is None:
+        return "No run has a result file yet."
+    for label, values in PUBLISHED.items():
+        rows.append([label, "", *(f"{value:.3f}" for value in values)])
+    head = ["model, inputs", "minutes", "pixel accuracy", "mean IoU", "frequency-weighted IoU"]
+    return markdown(head, rows) + "\n\n" + source({**last, "command": "python -m benchmarks.ombria"})
+
+
+def _ombria_row(label: str, minutes: float | None, report: dict[str, Any]) -> list[str]:
+    means = report["frame_mean"]
+    values = (means["pixel_accuracy"], means["miou"], means["fwiou"])
+    return [label, "" if minutes is None else f"{minutes:.0f}", *(f"{value:.3f}" for value in values)]
 
 
 def rendered(text: str) -> str:

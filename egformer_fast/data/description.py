@@ -21,6 +21,7 @@
       optional: false                      true: a frame without label file is all IGNORE
     classes: [dry, flood]
     palette: [[200, 180, 120], [30, 100, 220]]         default: generated
+    cases: [motionblur, lidarjitter]                   a frame is of the first case whose word its {id} holds
     splits:
       train_all: train                     the folder that {split} stands for (null: the split's own name)
       test: {folder: test, list: lists/test.txt}       frame names from a file under the root, one a line
@@ -103,6 +104,7 @@ class Description:
     classes: tuple[str, ...]
     palette: np.ndarray
     splits: dict[str, Split]
+    cases: tuple[str, ...] = ()
 
     def templates(self) -> dict[str, str]:
         """Path template of every modality, and of the label under the key "label"."""
@@ -133,7 +135,7 @@ def load_description(path: str | Path) -> Description:
 
 def parse_description(content: object, source: Path) -> Description:
     """The same from the loaded YAML content; `source` names it in messages and anchors a relative root."""
-    known = ("name", "root_env", "root", "modalities", "label", "classes", "palette", "splits")
+    known = ("name", "root_env", "root", "modalities", "label", "classes", "palette", "splits", "cases")
     top = Section(content, str(source), "", known)
     classes = tuple(top.texts("classes"))
     if not 1 <= len(classes) <= IGNORE or len(set(classes)) != len(classes):
@@ -149,6 +151,7 @@ def parse_description(content: object, source: Path) -> Description:
         classes=classes,
         palette=_palette(top, len(classes)),
         splits=_splits(top),
+        cases=tuple(top.texts("cases", ())),
     )
     _check_conditions(description, top)
     return description

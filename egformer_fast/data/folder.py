@@ -43,7 +43,7 @@ class FolderDataset(Dataset[dict[str, Any]]):
         cache: keep decoded files in memory once they were read (in each loading process).
 
     A sample: inputs {name: float32 (C, H, W)}, present bool (M,) in the order of `modalities`, label int64 (H, W) with
-    255 = ignore, name, condition ("" without conditions). `default_collate` batches it where sizes agree.
+    255 = ignore, name, condition and case ("" where the set has none). `default_collate` batches it where sizes agree.
 
     Raises DataError: what is wrong in the description, an unknown split or modality, an empty split; when reading, what
     is wrong with a file, which it names. FileNotFoundError without the description.
@@ -162,8 +162,10 @@ class FolderDataset(Dataset[dict[str, Any]]):
 
     def _tags(self, index: int, frame: Frame) -> dict[str, Any]:
         name = self.names[index]
-        condition = name.split("/", 1)[0] if self.description.has_conditions else ""
-        return {"present": torch.tensor(list(frame.present.values())), "name": name, "condition": condition}
+        condition, _, rest = name.partition("/") if self.description.has_conditions else ("", "", name)
+        case = next((case for case in self.description.cases if case in rest), "")
+        present = torch.tensor(list(frame.present.values()))
+        return {"present": present, "name": name, "condition": condition, "case": case}
 
     def _sample(self, index: int, frame: Frame) -> dict[str, Any]:
         inputs = {

@@ -104,10 +104,11 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
     for here, folders, files in os.walk(root / folder, followlinks=True):
         # A link may lead back up: each real folder is entered once.
         real = os.path.realpath(here)
-        folders[:] = [] if real in visited else [name for name in folders if not name.startswith(".")]
         if real in visited:
+            folders.clear()
             continue
         visited.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
         relative = Path(here).relative_to(root).as_posix()
         prefix = "" if relative == "." else f"{relative}/"
         yield from (prefix + name for name in files if not name.startswith("."))

@@ -77,8 +77,8 @@ class Section:
             raise self.error(key, "wanted a finite number", value)
         return value
 
-    def texts(self, key: str) -> list[str]:
-        values = self._get(key, _REQUIRED, "wanted a list of names", list)
+    def texts(self, key: str, default: Default = _REQUIRED) -> list[str]:
+        values = self._get(key, default, "wanted a list of names", (list, tuple))
         if not all(isinstance(value, str) for value in values):
             raise self.error(key, "wanted a list of names (quote yes, no, on, off)", values)
         return values

@@ -173,6 +173,11 @@ class MixVisionTransformer(nn.Module):
             self.add_module(f"norm{stage + 1}", nn.LayerNorm(dim, eps=1e-6))
             first += config.depths[stage]
         self.apply(_init_weights)
+        # A patch without content (a dead sensor, the sky of a LiDAR) must not start as a zero token: LayerNorm of zeros
+        # multiplies gradients by 1 / sqrt(eps), a thousand a norm, and overflows after a few blocks.
+        for module in self.modules():
+            if isinstance(module, PatchEmbed) and module.proj.bias is not None:
+                nn.init.normal_(module.proj.bias, std=0.02)
 
     def patch_embed(self, stage: int, x: Tensor, stem: nn.Module | None = None) -> tuple[Tensor, Size]:
         """Patches of a stage (0 to 3): x (B, C, H, W) -> tokens (B, N, dims[stage]) and their (h, w), N = h * w.

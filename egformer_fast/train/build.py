@@ -72,7 +72,7 @@ def make_model(config: Config, dataset: FolderDataset) -> EGFormer:
         if weights is not None:
             from egformer_fast.models.weights import load_segformer_weights
 
-            load_segformer_weights(model, weights)
+            print(f"{weights}: {load_segformer_weights(model, weights)}")
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     return model
@@ -106,4 +106,5 @@ def make_loss(config: Config, num_classes: int, ignore_index: int) -> Segmentati
         options.label_smoothing,
         options.class_weights,
         ignore_index,
+        options.jaccard,
     )

@@ -64,7 +64,7 @@ class ModelConfig:
     dropout: float | None = option(None, "dropout before the classifier", low=0, high=0.99)
     gumbel: float | None = option(None, "scale of the Gumbel noise on the ranking while training", low=0)
     early_fusion: bool | None = option(None, "baseline: all channels into one encoder, nothing to drop")
-    weights: str | None = option(None, "weights to start from (SegFormer or EGFormer checkpoint)", path=True)
+    weights: str | None = option(None, "file of weights to start from, of a SegFormer or an EGFormer", path=True)
 
 
 @dataclass
@@ -93,6 +93,7 @@ class TrainConfig:
         0.7, "OHEM learns from pixels whose true class has less probability", above=0, high=1
     )
     ohem_min_share: float = option(0.0625, "OHEM learns from at least this share of the pixels", above=0, high=1)
+    jaccard: float = option(0.0, "weight of a soft intersection-over-union loss beside the loss of a pixel", low=0)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.99)
     class_weights: list[float] | None = option(None, "weight of each class in the loss", low=0)
     wider_keep: float = option(0.5, "probability that a step trains with a random wider keep", low=0, high=1)

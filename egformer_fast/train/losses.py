@@ -5,6 +5,10 @@
     s    : label smoothing
     OHEM : chosen are the pixels with p[label] < threshold, and no fewer than `min_share` of the labelled ones
 
+and on top, weighted by `jaccard`, the soft intersection over union that evaluation counts hard:
+
+    mean over (frame, class in its label) of  1 - sum p[c]·[label = c] / sum (p[c] + [label = c] - p[c]·[label = c])
+
 OHEM as in the DELIVER recipe (arXiv 2303.01480): threshold 0.7, at least a sixteenth of the labelled pixels.
 """
 
@@ -26,6 +30,7 @@ class SegmentationLoss(nn.Module):
     Args:
         ohem: learn from hard pixels only, as above; threshold and min_share are its options.
         class_weights: one weight a class.
+        jaccard: weight of the soft intersection over union; 0 leaves it out.
     """
 
     class_weights: Tensor | None
@@ -38,8 +43,10 @@ class SegmentationLoss(nn.Module):
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
         ignore_index: int = 255,
+        jaccard: float = 0.0,
     ) -> None:
         super().__init__()
+        self.jaccard = jaccard
         self.ohem, self.min_share, self.hard = ohem, min_share, -math.log(threshold)
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
@@ -47,6 +54,10 @@ class SegmentationLoss(nn.Module):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         logits = logits.float()
+        loss = self._cross_entropy(logits, label)
+        return loss if self.jaccard == 0 else loss + self.jaccard * soft_jaccard(logits, label, self.ignore_index)
+
+    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         chosen = label != self.ignore_index
         if self.ohem:
             chosen = self._hard_pixels(logits.detach(), label, chosen)
@@ -74,3 +85,16 @@ class SegmentationLoss(nn.Module):
             return labelled
         floor = surprise.flatten().topk(count).values[-1]
         return labelled & (surprise >= floor.clamp(max=self.hard))
+
+
+def soft_jaccard(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
+    """The soft Jaccard loss of the file head, a scalar in [0, 1]; 0 where nothing is labelled."""
+    labelled = (label != ignore_index).unsqueeze(1)
+    target = torch.where(labelled.squeeze(1), label, 0)
+    truth = F.one_hot(target, logits.shape[1]).permute(0, 3, 1, 2) * labelled
+    guess = logits.softmax(1) * labelled
+    overlap = (guess * truth).sum((2, 3))
+    occurs = truth.sum((2, 3)) > 0
+    union = guess.sum((2, 3)) + truth.sum((2, 3)) - overlap
+    loss = torch.where(occurs, 1 - overlap / torch.where(occurs, union, 1), 0)
+    return loss.sum() / occurs.sum().clamp_min(1)

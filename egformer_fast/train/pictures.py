@@ -75,7 +75,8 @@ class FrameView:
         return f"{name}: kept to stage {last}" if last else f"{name}: dropped at stage 1"
 
     def heading(self, num_classes: int, ignore_index: int) -> str:
-        parts = [self.name, self.condition]
+        # Names of described data sets begin with the condition.
+        parts = [self.name, "" if self.name.startswith(f"{self.condition}/") else self.condition]
         scores = self.scores(num_classes, ignore_index)
         if self.blind:
             parts.append("no usable sensor, nothing predicted")

@@ -17,7 +17,8 @@ from egformer_fast.errors import DataError
 
 def test_conditions_and_nested_ids(tmp_path: Path) -> None:
     """DELIVER's folders; "rain" is also in "train"."""
-    for condition, split, name in (("rain", "train", "M_1/0"), ("sun", "train", "M_1/0"), ("rain", "val", "M_2/5")):
+    frames = (("rain", "train", "M_1/train/0"), ("sun", "train", "M_1/0"), ("rain", "val", "M_2/5"))
+    for condition, split, name in frames:
         save(tmp_path / f"img/{condition}/{split}/{name}_rgb.png", image(4, 4))
         save(tmp_path / f"sem/{condition}/{split}/{name}_sem.png", image(4, 4) % 2)
     path = describe(
@@ -27,7 +28,7 @@ def test_conditions_and_nested_ids(tmp_path: Path) -> None:
         splits={"train": None, "val": None},
     )
     train = FolderDataset(path)
-    assert train.names == ["rain/M_1/0", "sun/M_1/0"]
+    assert train.names == ["rain/M_1/train/0", "sun/M_1/0"]
     assert [train[i]["condition"] for i in range(2)] == ["rain", "sun"]
     assert FolderDataset(path, split="val").names == ["rain/M_2/5"]
 

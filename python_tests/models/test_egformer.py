@@ -187,6 +187,15 @@ def test_every_parameter_gets_a_gradient_and_a_group():
         assert (group["weight_decay"] > 0) == all(p.dim() > 1 for p in group["params"]) or group["weight_decay"] == 0
 
 
+def test_a_dead_sensor_does_not_blow_up_the_first_gradients():
+    """Fresh weights, a sensor that reads all zeros: LayerNorm of a zero token would multiply gradients by a thousand."""
+    model, inputs = egformer_b0(5, NAMES).train(), frame()
+    inputs["lidar"] = torch.zeros_like(inputs["lidar"])
+    model(inputs, keep=(4, 4, 4, 4)).square().mean().backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    assert norm < 1e3, f"gradient norm {norm}"
+
+
 def test_early_fusion_is_one_stacked_sensor():
     model = small({"s2": 3, "s1": 1}, early_fusion=True)
     assert model.keep == (1, 1, 1, 1)

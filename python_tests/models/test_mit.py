@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -150,8 +151,10 @@ def test_initial_weights():
     for name, fan_out in fans_out.items():
         assert abs(weights[f"{name}.weight"].std() * math.sqrt(fan_out / 2) - 1) < 0.03
     assert abs(weights["block4.0.mlp.dwconv.dwconv.weight"].std() * math.sqrt(9 / 2) - 1) < 0.03
+    biases = torch.cat([weights[f"patch_embed{stage}.proj.bias"] for stage in range(1, 5)])
+    assert abs(biases.std() - 0.02) < 0.003
     for name, parameter in weights.items():
-        if parameter.dim() == 1:
+        if parameter.dim() == 1 and not re.fullmatch(r"patch_embed\d.proj.bias", name):
             assert bool((parameter == float("norm" in name and name.endswith("weight"))).all()), name
 
 

@@ -74,6 +74,7 @@ def test_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("train.epochs=true", "train.epochs: found True, wanted a whole number >= 1"),
         ("train.epochs=", "train.epochs: found None, wanted a whole number >= 1"),
         ("train.lr=0", "train.lr: found 0, wanted a number > 0"),
+        ("train.lr=true", "train.lr: found True, wanted a number > 0"),
         ("train.lr=.inf", "train.lr: found inf, wanted a number > 0"),
         ("train.lr=fast", "train.lr: found 'fast', wanted a number > 0"),
         ("data.missing=1.5", "data.missing: found 1.5, wanted a number >= 0 and <= 1"),

@@ -6,11 +6,9 @@ import csv
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,18 +216,21 @@ def test_a_split_without_labels_is_refused(tmp_path: Path) -> None:
         trainer.fit()
 
 
-def test_a_time_budget_runs_the_whole_schedule_and_is_spent_once(tmp_path: Path) -> None:
-    config = small_config(train__epochs=10**6, train__max_minutes=0.6 / 60, eval__every=10**6, train__log_every=1)
+def test_a_time_budget_runs_the_whole_schedule_and_is_spent_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count(step=0.001)
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    config = small_config(train__epochs=10**6, train__max_minutes=0.5 / 60, eval__every=10**6, train__log_every=1)
     trainer = small_trainer(tmp_path / "run", config)
-    began = time.monotonic()
     assert trainer.fit()
-    assert 0.6 <= trainer.seconds() <= time.monotonic() - began + 0.01
+    assert trainer.seconds() == pytest.approx(0.5, abs=0.02)
     with (tmp_path / "run/log.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     rates = [float(row["lr"]) for row in table if row["kind"] == "train"]
-    assert len(rates) == trainer.step
-    assert max(rates) > 0.0099
-    assert rates[-1] < 0.002
+    assert len(rates) == trainer.step > 50
+    assert max(rates) == pytest.approx(0.01, rel=0.02)
+    assert rates[-1] < 0.0005
     assert (table[-1]["kind"], table[-1]["step"]) == ("eval", str(trainer.step))
     again = small_trainer(tmp_path / "run", config)
     again.resume()
@@ -240,11 +241,11 @@ def test_a_time_budget_runs_the_whole_schedule_and_is_spent_once(tmp_path: Path)
 def test_the_averaged_weights_are_evaluated_and_saved(tmp_path: Path) -> None:
     trainer = small_trainer(tmp_path / "run", small_config(train__ema=0.99, train__epochs=1))
     average = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    usual, count = trainer.optimizer.step, iter(range(99))
+    usual, numbers = trainer.optimizer.step, count()
 
     def follow(*args: Any, **kwargs: Any) -> None:
         usual(*args, **kwargs)
-        updates = next(count)
+        updates = next(numbers)
         decay = min(0.99, (1 + updates) / (10 + updates))
         for name, value in trainer.model.state_dict().items():
             average[name] = decay * average[name] + (1 - decay) * value if value.is_floating_point() else value.clone()
@@ -282,42 +283,3 @@ def test_bfloat16_autocast_trains(tmp_path: Path) -> None:
     assert trainer.fit()
     assert dtypes == {torch.bfloat16}
     assert all(value.dtype == torch.float32 for value in trainer.model.parameters())
-
-
-DISTRIBUTED = """
-import sys
-from pathlib import Path
-from training_standins import small_config, small_trainer
-from egformer_fast.train.distributed import processes
-
-with processes("cpu") as place:
-    config = small_config(train__epochs=2, train__batch_size=1, train__accumulate=2)
-    trainer = small_trainer(Path(sys.argv[1]), config, plain=True, place=place)
-    assert trainer.fit()
-    print(trainer.model.keeps)
-"""
-
-
-def test_two_processes_train_like_one_with_their_batches_together(tmp_path: Path) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = str(server.getsockname()[1])
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    common["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", DISTRIBUTED, str(tmp_path / "pair")],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    keeps = [rank.communicate(timeout=100)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
-    assert keeps[0] == keeps[1]
-    single = small_trainer(tmp_path / "one", small_config(train__epochs=2, train__accumulate=2), plain=True)
-    single.fit()
-    pair = load_state(tmp_path / "pair/checkpoints/last")
-    assert pair["step"] == single.step
-    torch.testing.assert_close(pair["model"], dict(single.model.state_dict()), rtol=1e-4, atol=1e-5)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from egformer_fast.train.losses import SegmentationLoss
+from egformer_fast.train.losses import SegmentationLoss, soft_jaccard
 
 CLASSES = 4
 
@@ -78,3 +78,19 @@ def test_another_ignore_index() -> None:
     moved = torch.where(label == 255, 3, label.clamp(max=2))
     wanted = F.cross_entropy(logits, moved, ignore_index=3)
     torch.testing.assert_close(SegmentationLoss(ignore_index=3)(logits, moved), wanted)
+
+
+def test_soft_jaccard_is_one_minus_iou_where_predictions_are_certain():
+    """Frame 0: IoU 1/3 of class 0 (1 of 3 pixels), 2/4 of class 1; frame 1: class 2 alone, all right, one pixel void."""
+    label = torch.tensor([[[0, 0, 1], [1, 1, 255]], [[2, 2, 2], [2, 2, 255]]])
+    guess = torch.tensor([[[0, 1, 1], [1, 0, 0]], [[2, 2, 2], [2, 2, 0]]])
+    logits = 50.0 * torch.nn.functional.one_hot(guess, 3).permute(0, 3, 1, 2)
+    expected = ((1 - 1 / 3) + (1 - 2 / 4) + 0) / 3
+    torch.testing.assert_close(soft_jaccard(logits, label), torch.tensor(expected))
+    assert soft_jaccard(logits, torch.full_like(label, 255)) == 0
+
+
+def test_jaccard_adds_to_the_cross_entropy():
+    logits, label = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    plain, both = SegmentationLoss()(logits, label), SegmentationLoss(jaccard=0.5)(logits, label)
+    torch.testing.assert_close(both - plain, 0.5 * soft_jaccard(logits, label))

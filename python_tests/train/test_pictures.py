@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -202,3 +203,4 @@ def test_a_dropped_sensor_says_so() -> None:
         kept=np.zeros((4, 1), bool), present=np.ones(1, bool),
     )  # fmt: skip
     assert view.title("rgb") == "rgb: dropped at stage 1"
+    assert replace(view, name="fog/a", condition="fog").heading(1, 255) == "fog/a"

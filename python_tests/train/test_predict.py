@@ -59,7 +59,6 @@ def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     egformer_b0(3, {"rgb": 3, "depth": 1}, head_dim=32).save_pretrained(best)
     shutil.copy(data / "dataset.yaml", best)
-    shutil.copy(data / "dataset.yaml", folder)
     config = Config()
     config.data.description, config.data.root = "dataset.yaml", str(data)
     save_config(config, folder / "config.yaml")
@@ -152,29 +151,17 @@ def test_predict_single_files_with_a_sensor_missing(
     run_folder: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = data / "test" / "depth" / "depth_f1.npy"
-    status, _, _ = call(
-        capsys, "predict", "--checkpoint", run_folder, "--input", f"depth={file}", "--out", tmp_path / "one"
-    )
-    call(capsys, "predict", "--checkpoint", run_folder, "--split", "test", "--out", tmp_path / "split", "--labels-only")
+    common = ("predict", "--checkpoint", run_folder)
+    status, _, _ = call(capsys, *common, "--input", f"depth={file}", "--out", tmp_path / "one")
+    call(capsys, *common, "--split", "test", "--out", tmp_path / "split", "--labels-only")
     assert status == 0
     assert np.array_equal(read(tmp_path / "one/labels/depth_f1.png"), read(tmp_path / "split/labels/f1.png"))
     assert (tmp_path / "one" / "figures" / "depth_f1.png").is_file()
 
 
 def test_limit_spreads_over_the_split(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    call(
-        capsys,
-        "predict",
-        "--checkpoint",
-        run_folder,
-        "--split",
-        "test",
-        "--out",
-        tmp_path,
-        "--limit",
-        2,
-        "--labels-only",
-    )
+    options = ("--limit", 2, "--labels-only")
+    call(capsys, "predict", "--checkpoint", run_folder, "--split", "test", "--out", tmp_path, *options)
     assert sorted(path.name for path in (tmp_path / "labels").iterdir()) == ["f0.png", "f2.png"]
 
 
@@ -242,9 +229,8 @@ def test_input_folders_that_do_not_fit(data: Path, tmp_path: Path) -> None:
 def test_folder_that_is_not_named_like_the_template_goes_by_file_names(data: Path, tmp_path: Path) -> None:
     for number in (0, 3):
         shutil.copy(data / "test" / "depth" / f"depth_f{number}.npy", tmp_path / f"f{number}.npy")
-    frames = InputFrames(
-        load_description(data / "dataset.yaml"), ["rgb", "depth"], {"rgb": data / "test" / "rgb", "depth": tmp_path}
-    )
+    description = load_description(data / "dataset.yaml")
+    frames = InputFrames(description, ["rgb", "depth"], {"rgb": data / "test" / "rgb", "depth": tmp_path})
     assert frames.names == ["f0", "f3"]
     assert frames[0]["present"].tolist() == [True, True]
     assert (frames[0]["label"] == 255).all()

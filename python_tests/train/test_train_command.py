@@ -27,8 +27,8 @@ from egformer_fast.data import (
     RandomZeroed,
     Resize,
 )
-from egformer_fast.models import EGFormer
-from egformer_fast.train.build import make_transform
+from egformer_fast.models import EGFormer, create_model
+from egformer_fast.train.build import make_datasets, make_model, make_transform
 from egformer_fast.train.checkpoint import find_checkpoint, load_state
 from egformer_fast.train.config import KEYS, DataConfig, load_config
 from egformer_fast.train.engine import Trainer
@@ -207,6 +207,20 @@ def test_the_real_model_resumes_to_the_same_bits_in_mid_epoch(config: Path, monk
     raw, other_raw = (load_state(run / "checkpoints/last")["model"] for run in (whole, parts))
     assert all(torch.equal(raw[key], other_raw[key]) for key in raw)
     assert any(not torch.equal(raw[key], one[key]) for key in raw), "averaged weights are others than the last ones"
+
+
+def test_weights_to_start_from(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(7)
+    create_model("egformer_b0", 2, ["rgb"]).save_pretrained(config.parent / "start")
+    weights = config.parent / "start/model.safetensors"
+    settings = load_config(config, [f"model.weights={weights}"])
+    model = make_model(settings, make_datasets(settings)[0])
+    wanted = load_file(weights)
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, wanted[f"encoder.{name}"]), name
+    assert "model.safetensors: layout 'egformer': " in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match="none.pth"):
+        make_model(load_config(config, ["model.weights=/none.pth"]), make_datasets(settings)[0])
 
 
 def test_keys_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

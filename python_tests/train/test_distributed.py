@@ -1,0 +1,52 @@
+"""Two processes train as one process does on their batches together."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from training_standins import small_config, small_trainer
+
+from egformer_fast.train.checkpoint import load_state
+
+DISTRIBUTED = """
+import sys
+from pathlib import Path
+from training_standins import small_config, small_trainer
+from egformer_fast.train.distributed import processes
+
+with processes("cpu") as place:
+    config = small_config(train__epochs=2, train__batch_size=1, train__accumulate=2)
+    trainer = small_trainer(Path(sys.argv[1]), config, plain=True, place=place)
+    assert trainer.fit()
+    print(trainer.model.keeps)
+"""
+
+
+def test_two_processes_train_like_one_with_their_batches_together(tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = str(server.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    common["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", DISTRIBUTED, str(tmp_path / "pair")],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    keeps = [rank.communicate(timeout=100)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert keeps[0] == keeps[1]
+    single = small_trainer(tmp_path / "one", small_config(train__epochs=2, train__accumulate=2), plain=True)
+    single.fit()
+    pair = load_state(tmp_path / "pair/checkpoints/last")
+    assert pair["step"] == single.step
+    torch.testing.assert_close(pair["model"], dict(single.model.state_dict()), rtol=1e-4, atol=1e-5)
