@@ -41,7 +41,8 @@ def main() -> None:
     )
     if run.exists():
         shutil.rmtree(run)
-    step("trained", "train", "--config", str(CONFIG), "--set", f"data.description={scenes / 'dataset.yaml'}", "--output", str(run))
+    described = f"data.description={scenes / 'dataset.yaml'}"
+    step("trained", "train", "--config", str(CONFIG), "--set", described, "--output", str(run))
     step("evaluated", "eval", "--checkpoint", str(run), "--root", str(scenes), "--split", "test")
     step(
         "predicted",

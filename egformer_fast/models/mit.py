@@ -230,7 +230,7 @@ class MixVisionTransformer(nn.Module):
 
 
 def _init_weights(module: nn.Module) -> None:
-    """Linear: normal, std 0.02, cut at 2; convolution: normal, std sqrt(2 / fan-out); biases zero."""
+    """Linear: normal, std 0.02, cut at 2; convolution: normal, std sqrt(2 / fan-out); biases zero to begin with."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

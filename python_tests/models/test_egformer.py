@@ -188,7 +188,7 @@ def test_every_parameter_gets_a_gradient_and_a_group():
 
 
 def test_a_dead_sensor_does_not_blow_up_the_first_gradients():
-    """Fresh weights, a sensor that reads all zeros: LayerNorm of a zero token would multiply gradients by a thousand."""
+    """Fresh weights, a sensor that reads zeros: LayerNorm of a zero token would multiply gradients by a thousand."""
     model, inputs = egformer_b0(5, NAMES).train(), frame()
     inputs["lidar"] = torch.zeros_like(inputs["lidar"])
     model(inputs, keep=(4, 4, 4, 4)).square().mean().backward()

@@ -81,7 +81,7 @@ def test_another_ignore_index() -> None:
 
 
 def test_soft_jaccard_is_one_minus_iou_where_predictions_are_certain():
-    """Frame 0: IoU 1/3 of class 0 (1 of 3 pixels), 2/4 of class 1; frame 1: class 2 alone, all right, one pixel void."""
+    """Frame 0: IoU 1/3 of class 0 and 2/4 of class 1; frame 1: class 2 alone, all right, one pixel void."""
     label = torch.tensor([[[0, 0, 1], [1, 1, 255]], [[2, 2, 2], [2, 2, 255]]])
     guess = torch.tensor([[[0, 1, 1], [1, 0, 0]], [[2, 2, 2], [2, 2, 0]]])
     logits = 50.0 * torch.nn.functional.one_hot(guess, 3).permute(0, 3, 1, 2)

@@ -249,5 +249,6 @@ def test_keys_that_resuming_may_change_exist() -> None:
 def test_the_configurations_of_the_project_are_valid() -> None:
     for name in ("drawn.yaml", "ombria.yaml"):
         config = load_config(Path(__file__).parents[2] / "configs" / name)
-        assert Path(config.data.description).is_file()
+        # make-data writes the description of the drawn scenes; the other one is part of the project.
+        assert Path(config.data.description).is_file() or name == "drawn.yaml"
         make_transform(config.data)
