@@ -7,13 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from egformer_fast import use_backend
 from egformer_fast.ops import _backend
 
 # Examples are drawn from a fixed seed: a failure is a finding to mend, never a flake.
-settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
+# The fixture that forces a backend is the same for all examples of a test, as it should be.
+settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("repeatable")
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

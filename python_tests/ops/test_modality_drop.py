@@ -27,8 +27,8 @@ SCORES = st.sampled_from([0.0, 0.25, 0.25, 0.5, 0.75, 1.0, NAN, INF, -INF, -0.5]
 PRIORITIES = st.sampled_from([-INF, -1.0, 0.0, 0.0, 2.0, INF, NAN])
 
 
-@given(st.data())
-def test_selection_matches_the_definition(data):
+@given(data=st.data())
+def test_selection_matches_the_definition(device, data):
     batch, modalities = data.draw(st.integers(0, 4)), data.draw(st.integers(1, 6))
     keep = data.draw(st.integers(1, modalities))
 
@@ -36,7 +36,7 @@ def test_selection_matches_the_definition(data):
         rows = data.draw(
             st.lists(st.lists(values, min_size=modalities, max_size=modalities), min_size=batch, max_size=batch)
         )
-        return torch.tensor(rows, dtype=dtype).reshape(batch, modalities)
+        return torch.tensor(rows, dtype=dtype).reshape(batch, modalities).to(device)
 
     score = table(SCORES, torch.float64)
     present = table(st.booleans(), torch.bool) if data.draw(st.booleans()) else None
@@ -44,11 +44,11 @@ def test_selection_matches_the_definition(data):
     threshold, rank = data.draw(st.sampled_from([0.0, 0.5, 1.0])), data.draw(st.sampled_from(["sample", "batch"]))
     if rank == "batch" and priority is not None:
         priority = priority.clamp(-3, 3)  # the mean of +inf and -inf has a test of its own
-    x = torch.randn(batch, modalities, 2, 3, dtype=torch.float64)
+    x = torch.randn(batch, modalities, 2, 3, dtype=torch.float64).to(device)
     survivors, fused, index, weight = modality_drop(x, score, keep, present, priority, threshold, rank)
     wanted_index, wanted_weight = define_select(score, keep, present, priority, threshold, rank)
     assert index.tolist() == wanted_index
-    wanted_weight = torch.tensor(wanted_weight, dtype=torch.float64).reshape(batch, keep)
+    wanted_weight = torch.tensor(wanted_weight, dtype=torch.float64).reshape(batch, keep).to(device)
     torch.testing.assert_close(weight, wanted_weight, rtol=1e-12, atol=0)
     for b in range(batch):
         for j, m in enumerate(wanted_index[b]):

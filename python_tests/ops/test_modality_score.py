@@ -8,19 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from op_cases import DTYPES, assert_near, define_score, plain_score, score_inputs, to64
 from torch.library import opcheck
+from torch.utils.flop_counter import FlopCounterMode
 
 from egformer_fast import modality_score
 
 PRESENT = torch.tensor([[True, False, True], [True, True, True]])
 
 
-@given(st.integers(0, 3), st.integers(1, 5), st.integers(1, 17), st.integers(1, 19), st.integers(0, 2**16))
-def test_matches_the_definition(batch, modalities, tokens, channels, seed):
+@given(
+    batch=st.integers(0, 3),
+    modalities=st.integers(1, 5),
+    tokens=st.integers(1, 17),
+    channels=st.integers(1, 19),
+    seed=st.integers(0, 2**16),
+)
+def test_matches_the_definition(device, batch, modalities, tokens, channels, seed):
     torch.manual_seed(seed)
-    args = score_inputs(batch, modalities, tokens, channels)
+    args = score_inputs(batch, modalities, tokens, channels, device=device)
     present = torch.rand(batch, modalities) < 0.7
     expected = define_score(*args, present)
-    torch.testing.assert_close(modality_score(*args, present), expected, rtol=1e-12, atol=1e-14)
+    score = modality_score(*args, present.to(device))
+    torch.testing.assert_close(score.cpu(), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -107,6 +115,14 @@ def test_strided_input(device, layout):
         strided, x = x, x.contiguous()
     assert not strided.is_contiguous()
     torch.testing.assert_close(modality_score(strided, *args[1:]), modality_score(x, *args[1:]))
+
+
+def test_flops_are_counted(device):
+    args = [t.requires_grad_() for t in score_inputs(dtype=torch.float32, device=device)]
+    with FlopCounterMode(display=False) as counter:
+        modality_score(*args).sum().backward()
+    forward = 2 * (2 * 3) * (8 * 6 + 8)  # B M scores, R x C and R multiply-adds each
+    assert counter.get_total_flops() == forward + 3 * forward
 
 
 def test_opcheck(device):
