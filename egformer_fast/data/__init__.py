@@ -1,7 +1,7 @@
 """Data sets: one `dataset.yaml` describes the files (description.py), FolderDataset reads them (folder.py), transforms
 augment all modalities and the label alike (transforms.py), `check-data` walks a whole set (check.py)."""
 
-from .check import CheckReport
+from .check import CheckReport, check_dataset
 from .description import Description, Modality, default_palette, load_description
 from .folder import FolderDataset
 from .transforms import (
@@ -32,6 +32,7 @@ __all__ = [
     "RandomZeroed",
     "Resize",
     "Transform",
+    "check_dataset",
     "default_palette",
     "load_description",
 ]

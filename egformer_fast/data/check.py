@@ -201,7 +201,7 @@ def run(args: argparse.Namespace) -> int:
     found = False
     for name in splits:
         try:
-            report = FolderDataset(description, args.root, name).check()
+            report = check_dataset(FolderDataset(description, args.root, name))
         except DataError as error:
             print(f"problem: {error}")
             found = True

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ from .listing import base_split, list_names, place
 from .reading import full_scale, read_label, read_map
 from .section import nearest
 from .transforms import Frame, Transform, deterministic_part, resize
-
-if TYPE_CHECKING:
-    from .check import CheckReport
 
 
 class FolderDataset(Dataset[dict[str, Any]]):
@@ -99,12 +96,6 @@ class FolderDataset(Dataset[dict[str, Any]]):
             owners["label"] = self.description.label
         paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
         return {key: path for key, path in paths.items() if not owners[key].optional or path.is_file()}
-
-    def check(self, progress: bool = True) -> CheckReport:
-        """Read every frame and collect what is wrong, with statistics; see check.py."""
-        from .check import check_dataset
-
-        return check_dataset(self, progress)
 
     def read_map(self, name: str, path: Path) -> np.ndarray:
         """(C, H, W) of one file of a modality, in the file's dtype; not to be written to."""

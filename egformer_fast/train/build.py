@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from egformer_fast.data import FolderDataset
+from egformer_fast.data import FolderDataset, check_dataset
 from egformer_fast.data import transforms as tf
-from egformer_fast.errors import ConfigError
+from egformer_fast.errors import ConfigError, DataError
 from egformer_fast.models import EGFormer, create_model
 from egformer_fast.train.config import Config, DataConfig
 from egformer_fast.train.losses import SegmentationLoss
@@ -30,6 +30,17 @@ def make_datasets(config: Config) -> tuple[FolderDataset, FolderDataset]:
     for dataset in (train_set, val_set):
         dataset[0]
     return train_set, val_set
+
+
+def refuse_faults(dataset: FolderDataset) -> None:
+    """Read every frame of a split.
+
+    Raises:
+        DataError: names all files that are missing, damaged or not as described.
+    """
+    problems = check_dataset(dataset).problems
+    if problems:
+        raise DataError(f"split {dataset.split!r}: {len(problems)} problem(s)\n  " + "\n  ".join(problems))
 
 
 def make_transform(data: DataConfig) -> tf.Compose:

@@ -10,7 +10,7 @@ import pytest
 from toy_files import RNG, describe, image, save, toy
 
 from egformer_fast.data import FolderDataset
-from egformer_fast.data.check import Moments, add_arguments, run
+from egformer_fast.data.check import Moments, add_arguments, check_dataset, run
 
 
 def command(*arguments: str | Path) -> int:
@@ -27,7 +27,7 @@ def test_statistics_of_a_good_set(tmp_path: Path, capsys: pytest.CaptureFixture[
         save(tmp_path / f"label/train/{n}.png", labels[n])
     sensors = {"a": {"path": "a/{split}/{id}.png", "kind": "rgb"}, "b": {"path": "b/{id}.png", "optional": True}}
     path = describe(tmp_path, modalities=sensors)
-    report = FolderDataset(path).check(progress=False)
+    report = check_dataset(FolderDataset(path), progress=False)
     assert report.ok
     assert report.frames == 2
     assert report.presence == {"a": 2, "b": 0}
@@ -64,7 +64,7 @@ def test_every_problem_is_found_in_one_walk(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "label/5.png").unlink()
     modalities = {"a": {"path": "a/{id}.png"}, "b": {"path": "b/{id}.npy", "optional": True}}
     path = describe(tmp_path, modalities=modalities, label={"path": "label/{id}.png"})
-    report = FolderDataset(path).check(progress=False)
+    report = check_dataset(FolderDataset(path), progress=False)
     wanted = [
         "modality 'a' has 1 file(s) without a label file, the first of frame '5'",
         "modality 'b' has 1 file(s) without a label file, the first of frame '5'",

@@ -157,6 +157,18 @@ def test_a_damaged_frame_stops_the_start(config: Path, capsys: pytest.CaptureFix
     assert not (config.parent / "run").exists()
 
 
+def test_check_finds_every_damaged_frame_before_training(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Frame 0 is read at the start anyway; --check also finds the others."""
+    for name in ("train/depth/2.png", "train/label/3.png"):
+        (config.parent / name).write_bytes(b"no image")
+    assert cli.main(["train", "--config", str(config), "--output", str(config.parent / "run"), "--check"]) == 2
+    error = capsys.readouterr().err
+    assert "split 'train': 2 problem(s)" in error
+    assert "depth/2.png" in error
+    assert "label/3.png" in error
+    assert not (config.parent / "run" / "checkpoints").exists()
+
+
 def test_sigterm_saves_and_exits_0(config: Path) -> None:
     run = config.parent / "run"
     options = [

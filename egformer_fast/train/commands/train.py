@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in --output, or start it where there is none yet"
     )
+    parser.add_argument("--check", action="store_true", help="read every frame of both splits first, report all faults")
     parser.add_argument("--keys", action=_Keys, nargs=0, help="list all configuration keys and exit")
 
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from egformer_fast.errors import ConfigError
-    from egformer_fast.train.build import make_datasets, make_model
+    from egformer_fast.train.build import make_datasets, make_model, refuse_faults
     from egformer_fast.train.config import load_config
     from egformer_fast.train.distributed import processes
     from egformer_fast.train.engine import Trainer
@@ -56,6 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         if place.main:
             check_folder(output, config, arguments.resume)
         train_set, val_set = make_datasets(config)
+        if arguments.check and place.main:
+            for dataset in (train_set, val_set):
+                refuse_faults(dataset)
         model = make_model(config, train_set)
         trainer = Trainer(config, output, model, train_set, val_set, place)
         if place.main:
