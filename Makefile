@@ -25,6 +25,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.tables
 
 lint: $(READY)
 	$(BIN)/ruff check .
