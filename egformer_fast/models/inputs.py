@@ -64,14 +64,15 @@ class SensorInputs(nn.Module):
         columns = [list(self.modalities).index(name) for name in given]
         alive = torch.stack([inputs[name].isfinite().flatten(1).all(1) for name in given], 1)
         if present is not None:
-            alive = alive & present[:, columns]
+            alive = alive & _take(present, 1, columns)
         images = {name: torch.where(alive[:, i, None, None, None], inputs[name], 0) for i, name in enumerate(given)}
         if self.early_fusion:
             images, columns = {STACKED: self._stacked(images, first)}, [0]
             alive = alive.any(1, keepdim=True)
         tokens, size = self._embed(images)
-        tokens = tokens + self.sensor_embedding[columns].unsqueeze(1)
-        return Stack(tokens, alive, torch.tensor(columns, device=tokens.device), size, frame)
+        tokens = tokens + _take(self.sensor_embedding, 0, columns).unsqueeze(1)
+        sensors = torch.arange(len(self.sensors), device=tokens.device)
+        return Stack(tokens, alive, _take(sensors, 0, columns), size, frame)
 
     def _stacked(self, images: dict[str, Tensor], like: Tensor) -> Tensor:
         batch, _, *frame = like.shape
@@ -112,6 +113,13 @@ class SensorInputs(nn.Module):
             if present.dtype != torch.bool or tuple(present.shape) != wanted:
                 raise ValueError(f"EGFormer: present must be bool (B, M) = {wanted}, got {describe(present)}")
         return given
+
+
+def _take(table: Tensor, dim: int, columns: list[int]) -> Tensor:
+    """Columns of a table by slicing: an index list would be copied to a GPU, which stalls it and no CUDA graph takes."""
+    if columns == list(range(table.shape[dim])):
+        return table
+    return torch.cat([table.narrow(dim, column, 1) for column in columns], dim)
 
 
 def _check_modalities(modalities: dict[str, int]) -> None:
