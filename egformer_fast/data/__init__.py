@@ -3,7 +3,7 @@ augment all modalities and the label alike (transforms.py), `check-data` walks a
 
 from .check import CheckReport, check_dataset
 from .description import Description, Modality, default_palette, load_description
-from .folder import FolderDataset
+from .folder import DescribedFrames, FolderDataset
 from .transforms import (
     Compose,
     Frame,
@@ -20,6 +20,7 @@ from .transforms import (
 __all__ = [
     "CheckReport",
     "Compose",
+    "DescribedFrames",
     "Description",
     "FolderDataset",
     "Frame",

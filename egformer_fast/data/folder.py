@@ -1,4 +1,4 @@
-"""FolderDataset: the frames of one split of a `dataset.yaml`, as model inputs with a label.
+"""FolderDataset: the frames of one split of a `dataset.yaml`, as model inputs with a label (DescribedFrames).
 
     files -> read (cached raw) -> scale -> match the label's size -> transform -> normalise -> sample
 
@@ -10,6 +10,7 @@ NaN or inf in a float file stays as it is: the model detects the broken sensor.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,46 +28,39 @@ from .section import nearest
 from .transforms import Frame, Transform, deterministic_part, resize
 
 
-class FolderDataset(Dataset[dict[str, Any]]):
-    """One split of a data set.
-
-    Args:
-        description: path of a dataset.yaml (see description.py), or one that is loaded.
-        root: folder of the data; default: the environment variable that `root_env` names, else `root` of the
-            description relative to its file, else its file's folder.
-        split: name of a split in the description.
-        modalities: names of those to read, in this order; default all.
-        transform: see transforms.py; `ds[i]` applies its deterministic part, `ds.sample` all of it.
-        cache: keep decoded files in memory once they were read (in each loading process).
+class DescribedFrames(Dataset[dict[str, Any]], ABC):
+    """Frames whose files are read, scaled and normalised as a description says; a subclass says which files.
 
     A sample: inputs {name: float32 (C, H, W)}, present bool (M,) in the order of `modalities`, label int64 (H, W) with
     255 = ignore, name, condition and case ("" where the set has none). `default_collate` batches it where sizes agree.
 
-    Raises DataError: what is wrong in the description, an unknown split or modality, an empty split; when reading, what
-    is wrong with a file, which it names. FileNotFoundError without the description.
+    Args:
+        description, sensors: the description, and those of its modalities that are read, in this order.
+        names: one name a frame. split: what to call them together.
+        transform: see transforms.py; `ds[i]` applies its deterministic part, `ds.sample` all of it.
+        cache: keep decoded files in memory once they were read (in each loading process).
     """
 
     ignore_index = IGNORE
 
     def __init__(
         self,
-        description: str | Path | Description,
-        root: str | Path | None = None,
-        split: str = "train",
-        modalities: Sequence[str] | None = None,
+        description: Description,
+        sensors: dict[str, Modality],
+        names: list[str],
+        split: str,
         transform: Transform | None = None,
         cache: bool = False,
     ) -> None:
-        self.description = description if isinstance(description, Description) else load_description(description)
-        self.root = find_root(self.description, root)
-        self.split, self.name = split, self.description.name
-        self.transform = transform
-        self.sensors = _choose(self.description, modalities)
-        self.modalities = {name: sensor.channels for name, sensor in self.sensors.items()}
-        self.classes, self.palette = list(self.description.classes), self.description.palette
-        self.names = list_names(self.description, self.root, split)
-        self._folder = base_split(self.description, split).folder or ""
+        self.description, self.sensors, self.names, self.split = description, sensors, names, split
+        self.name, self.transform = description.name, transform
+        self.modalities = {name: sensor.channels for name, sensor in sensors.items()}
+        self.classes, self.palette = list(description.classes), description.palette
         self._cache: dict[Path, np.ndarray] | None = {} if cache else None
+
+    @abstractmethod
+    def files(self, index: int) -> dict[str, Path]:
+        """Path of every modality that a frame has, and of its label ("label")."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -87,15 +81,6 @@ class FolderDataset(Dataset[dict[str, Any]]):
         frame = self._still(index)
         inputs = {name: _display(image, frame.kinds[name]) for name, image in frame.maps.items()}
         return self._tags(index, frame) | {"inputs": inputs, "label": frame.label.astype(np.int64)}
-
-    def files(self, index: int) -> dict[str, Path]:
-        """Path of every modality and of the label ("label"); optional ones only where the file exists."""
-        name, conditions = self.names[index], self.description.has_conditions
-        owners: dict[str, Modality | Label] = dict(self.sensors)
-        if self.description.label:
-            owners["label"] = self.description.label
-        paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
-        return {key: path for key, path in paths.items() if not owners[key].optional or path.is_file()}
 
     def read_map(self, name: str, path: Path) -> np.ndarray:
         """(C, H, W) of one file of a modality, in the file's dtype; not to be written to."""
@@ -164,6 +149,46 @@ class FolderDataset(Dataset[dict[str, Any]]):
             for name, image in frame.maps.items()
         }
         return self._tags(index, frame) | {"inputs": inputs, "label": torch.from_numpy(frame.label.astype(np.int64))}
+
+
+class FolderDataset(DescribedFrames):
+    """One split of a data set.
+
+    Args:
+        description: path of a dataset.yaml (see description.py), or one that is loaded.
+        root: folder of the data; default: the environment variable that `root_env` names, else `root` of the
+            description relative to its file, else its file's folder.
+        split: name of a split in the description.
+        modalities: names of those to read, in this order; default all.
+        transform, cache: see DescribedFrames, also for what a sample is.
+
+    Raises DataError: what is wrong in the description, an unknown split or modality, an empty split; when reading, what
+    is wrong with a file, which it names. FileNotFoundError without the description.
+    """
+
+    def __init__(
+        self,
+        description: str | Path | Description,
+        root: str | Path | None = None,
+        split: str = "train",
+        modalities: Sequence[str] | None = None,
+        transform: Transform | None = None,
+        cache: bool = False,
+    ) -> None:
+        described = description if isinstance(description, Description) else load_description(description)
+        self.root = find_root(described, root)
+        sensors = _choose(described, modalities)
+        super().__init__(described, sensors, list_names(described, self.root, split), split, transform, cache)
+        self._folder = base_split(described, split).folder or ""
+
+    def files(self, index: int) -> dict[str, Path]:
+        """Path of every modality and of the label ("label"); optional ones only where the file exists."""
+        name, conditions = self.names[index], self.description.has_conditions
+        owners: dict[str, Modality | Label] = dict(self.sensors)
+        if self.description.label:
+            owners["label"] = self.description.label
+        paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
+        return {key: path for key, path in paths.items() if not owners[key].optional or path.is_file()}
 
 
 def find_root(description: Description, root: str | Path | None = None) -> Path:

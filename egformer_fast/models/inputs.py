@@ -116,7 +116,7 @@ class SensorInputs(nn.Module):
 
 
 def _take(table: Tensor, dim: int, columns: list[int]) -> Tensor:
-    """Columns of a table by slicing: an index list would be copied to a GPU, which stalls it and no CUDA graph takes."""
+    """Columns of a table by slicing: copying an index list to a GPU would stall it and end a CUDA graph."""
     if columns == list(range(table.shape[dim])):
         return table
     return torch.cat([table.narrow(dim, column, 1) for column in columns], dim)

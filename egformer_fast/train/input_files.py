@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from egformer_fast.data import Description, FolderDataset, Modality
+from egformer_fast.data import DescribedFrames, Description, Modality
 from egformer_fast.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".npy", ".bmp", ".tif", ".tiff")
 Files = dict[str, Path]
 
 
-class InputFrames(FolderDataset):
+class InputFrames(DescribedFrames):
     """Named files as a data set without labels, read, scaled and normalised as a description says.
 
     Args:
@@ -34,19 +34,10 @@ class InputFrames(FolderDataset):
     """
 
     def __init__(self, description: Description, modalities: list[str], paths: Mapping[str, Path]) -> None:
-        # Not super().__init__: there is no split to list. `files` below stands in for templates and root.
-        self.description = replace(
-            description,
-            label=None,
-            modalities={name: replace(description.modalities[name], path="{id}", optional=True) for name in modalities},
-        )
-        self.root, self.split, self.name, self.transform = Path(), "input", description.name, None
-        self.sensors = self.description.modalities
-        self.modalities = {name: sensor.channels for name, sensor in self.sensors.items()}
-        self.classes, self.palette = list(description.classes), description.palette
         self._frames = _frames({name: Path(path) for name, path in paths.items()}, description.modalities)
-        self.names = sorted(self._frames)
-        self._cache = None
+        sensors = {name: replace(description.modalities[name], path="{id}", optional=True) for name in modalities}
+        unlabelled = replace(description, label=None, modalities=sensors, cases=())
+        super().__init__(unlabelled, sensors, sorted(self._frames), "input")
 
     def files(self, index: int) -> Files:
         return self._frames[self.names[index]]
