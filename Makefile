@@ -11,10 +11,10 @@ help:
 	@echo "make bench   parameters, GMAC and latency into benchmarks/results"
 	@echo "make lint    ruff, mypy"
 
-$(READY): pyproject.toml requirements.txt
+$(READY): pyproject.toml requirements.txt setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -r requirements.txt
-	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --no-build-isolation --no-deps -e .
 	touch $(READY)
 
 demo: $(READY)
@@ -31,10 +31,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror csrc/*.cpp csrc/*/*
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*.cpp csrc/*/*
 
 clean:
 	rm -rf build dist demo .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -1,4 +1,7 @@
-"""The installed wheel, from a directory that holds no source: import cost, ops, modules, model, save and load."""
+"""The installed wheel, from a directory that holds no source: import cost, ops, modules, model, save and load.
+
+The argument says whether it was built "with" or "without" the C++ library.
+"""
 
 import statistics
 import subprocess
@@ -10,6 +13,7 @@ import torch
 import egformer_fast
 from egformer_fast.models import EGFormer, egformer_b0
 from egformer_fast.nn import ModalFusion
+from egformer_fast.ops import _backend
 
 TIMER = (
     "import time, torch; t = time.perf_counter(); import egformer_fast; print(time.perf_counter() - t);"
@@ -21,6 +25,7 @@ runs = [subprocess.run([sys.executable, "-c", TIMER], capture_output=True, text=
 cost = statistics.median(float(run.stdout) for run in runs)
 assert cost < LIMIT_S, f"import egformer_fast takes {cost:.3f} s beyond import torch, limit {LIMIT_S} s"
 
+assert _backend.choose("cpu")[0] == {"with": "cpu", "without": "reference"}[sys.argv[1]]
 x, score = torch.randn(2, 4, 9, 8, requires_grad=True), torch.rand(2, 4)
 survivors, fused, index, weight = egformer_fast.modality_drop(x, score, keep=2)
 fused.sum().backward()

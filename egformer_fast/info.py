@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from egformer_fast import __version__
+from egformer_fast import __version__, _ext
 from egformer_fast.ops import _backend
 
 
@@ -31,6 +31,13 @@ def _gpu() -> str:
     return f"none ({built})"
 
 
+def _library() -> str:
+    if _ext.absence:
+        return f"none: {_ext.absence}"
+    facts = _ext.build_facts()
+    return f"built with torch {facts.get('torch', 'unknown')}, CUDA for {facts.get('cuda_archs') or 'no architecture'}"
+
+
 def _choice(device_type: str) -> str:
     try:
         backend, refusals = _backend.choose(device_type)
@@ -45,6 +52,7 @@ def report() -> str:
         f"egformer_fast  {__version__}",
         f"python         {platform.python_version()} on {platform.platform()}",
         f"torch          {torch.__version__}, {torch.get_num_threads()} thread(s)",
+        f"C++ library    {_library()}",
         f"triton         {_installed('triton')}",
         f"GPU            {_gpu()}",
         f"forced backend {_backend._forced or 'none'} (EGFORMER_BACKEND={os.environ.get('EGFORMER_BACKEND', '')!r})",

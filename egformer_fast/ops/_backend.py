@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 import torch
 
+from egformer_fast import _ext
+
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 OPS = ("modality_score", "modality_drop", "modality_attention")
 
@@ -38,7 +40,7 @@ def refusal(backend: str, device_type: str) -> str | None:
     if (device_type == "cuda") == (backend == "cpu"):
         return f"serves {'the CPU' if backend == 'cpu' else 'a GPU'}, not tensors on {device_type}"
     if backend == "cpu":
-        return "this install has no compiled C++ library"
+        return _ext.absence
     return f"this install has no {backend} kernels"
 
 

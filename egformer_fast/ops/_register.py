@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from egformer_fast import _ext
+
 NAMESPACE = "egformer_fast"
 _FLOP_COUNTER = "torch.utils.flop_counter"
 _library = torch.library.Library(NAMESPACE, "FRAGMENT")
@@ -53,17 +55,19 @@ _ops: dict[str, Op] = {}
 
 
 def register(op: Op) -> None:
-    """Define an op under its plain name and under the forced name of the reference backend."""
+    """Define an op under its plain name and under one forced name for each backend that is there."""
     _ops[op.forward.name] = op
-    _define(op, "")
-    _define(op, "_reference")
+    for suffix in ("", "_reference") if _ext.absence else ("", "_reference", "_cpu"):
+        _define(op, suffix)
 
 
 def _define(op: Op, suffix: str) -> None:
     for kernel in (op.forward, op.backward):
         name = kernel.name + suffix
-        _library.define(name + kernel.schema)
-        _library.impl(name, kernel.reference, "CompositeExplicitAutograd")
+        if _ext.absence:
+            _library.define(name + kernel.schema)
+        if suffix != "_cpu":
+            _library.impl(name, kernel.reference, "CompositeExplicitAutograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", kernel.fake, lib=_library)
         _flop_formulas[name] = kernel.flops
     _define_autograd(op, suffix)

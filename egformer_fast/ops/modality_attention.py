@@ -45,7 +45,7 @@ def modality_attention(
 
     Raises:
         ValueError, TypeError: a shape, dtype or device is wrong; the message names the argument.
-        IndexError: an index value outside -1 .. M-1, on the CPU; on a GPU such a slot counts as padded.
+        IndexError: an index value outside -1 .. M-1, on the CPU in eager mode; elsewhere such a slot counts as padded.
     """
     _check(q, k, v, index, bias)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
@@ -74,6 +74,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor |
         checks.check_shape(_NAME, "index", index, "(B, K)", (batch, slots))
         checks.check_dtype(_NAME, "index", index, (torch.int64,))
         checks.check_device(_NAME, "index", index, q)
+        _check_index(index, modalities)
     if bias is not None:
         checks.check_tensor(_NAME, "bias", bias, "(B, K)")
         checks.check_shape(_NAME, "bias", bias, "(B, K)", (batch, slots))
@@ -81,10 +82,20 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor |
         checks.check_device(_NAME, "bias", bias, q)
 
 
+def _check_index(index: Tensor, modalities: int) -> None:
+    """Where looking at the values costs no synchronisation and breaks no graph; elsewhere such a slot is padded."""
+    if index.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    wrong = (index < -1) | (index >= modalities)
+    if bool(wrong.any()):
+        raise IndexError(f"{_NAME}: index must be -1 or 0 .. M-1 = {modalities - 1}, got {index[wrong][0].item()}")
+
+
 def modality_attention_reference(
     q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """The definition in plain PyTorch: (out, lse)."""
+    index = _in_range(index, k.shape[1])
     keys, values = _slots(k, index), _slots(v, index)
     logits = _logits(q, keys, index, bias, scale)
     lse = logits.logsumexp(-1)
@@ -109,6 +120,7 @@ def modality_attention_backward_reference(
     """
     batch, modalities, heads, tokens, dim = k.shape
     slots = modalities if index is None else index.shape[1]
+    index = _in_range(index, modalities)
     keys, values = _slots(k, index), _slots(v, index)
     probability = (_logits(q, keys, index, bias, scale) - _finite(lse).unsqueeze(-1)).exp()
     d_out = d_out.to(lse.dtype)
@@ -123,21 +135,16 @@ def modality_attention_backward_reference(
     return d_q.to(q.dtype), d_k, d_v, d_bias
 
 
-def _valid(index: Tensor, modalities: int) -> Tensor:
-    """Which slots hold a modality: (B, K) bool. Values are checked where that costs no synchronisation."""
-    valid = (index >= 0) & (index < modalities)
-    if index.device.type == "cpu" and bool(((index != -1) & ~valid).any()):
-        found = index[(index != -1) & ~valid][0].item()
-        raise IndexError(f"{_NAME}: index must be -1 or 0 .. M-1 = {modalities - 1}, got {found}")
-    return valid
+def _in_range(index: Tensor | None, modalities: int) -> Tensor | None:
+    """index with -1, a padded slot, for every value that names no modality."""
+    return None if index is None else torch.where((index >= 0) & (index < modalities), index, -1)
 
 
 def _slots(k: Tensor, index: Tensor | None) -> Tensor:
     """Tokens of the kept modalities, (B, M, H, Nk, D) -> (B, H, K * Nk, D) in the accumulation dtype; 0 if padded."""
     if index is not None:
-        valid = _valid(index, k.shape[1])
         sample = torch.arange(k.shape[0], device=k.device).unsqueeze(1)
-        k = torch.where(valid[:, :, None, None, None], k[sample, torch.where(valid, index, 0)], 0)
+        k = torch.where((index >= 0)[:, :, None, None, None], k[sample, index.clamp_min(0)], 0)
     batch, slots, heads, tokens, dim = k.shape
     k = k.transpose(1, 2).to(checks.accumulate_dtype(k.dtype))
     return k.reshape(batch, heads, slots * tokens, dim)
@@ -149,11 +156,10 @@ def _from_slots(d_tokens: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
     d_slot = d_tokens.reshape(batch, heads, -1, tokens, dim).transpose(1, 2)
     if index is None:
         return d_slot.contiguous()
-    valid = _valid(index, modalities)
-    d_slot = torch.where(valid[:, :, None, None, None], d_slot, 0)
+    d_slot = torch.where((index >= 0)[:, :, None, None, None], d_slot, 0)
     sample = torch.arange(batch, device=index.device).unsqueeze(1).expand_as(index)
     total = d_slot.new_zeros((batch, modalities, heads, tokens, dim))
-    return total.index_put((sample, torch.where(valid, index, 0)), d_slot, accumulate=True)
+    return total.index_put((sample, index.clamp_min(0)), d_slot, accumulate=True)
 
 
 def _logits(q: Tensor, keys: Tensor, index: Tensor | None, bias: Tensor | None, scale: float) -> Tensor:

@@ -1,0 +1,83 @@
+"""Builds egformer_fast/_C.so with CMake; everything else is in pyproject.toml.
+
+    EGFORMER_BUILD=0       install without the C++ library (every op runs on the reference backend)
+    EGFORMER_CUDA=auto|1|0 CUDA kernels: where there is an nvcc, always, never. This version has none: 1 is refused.
+
+torch is found by its path in the environment that is installed into, never imported: build isolation hides it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+def refuse(message: str) -> SystemExit:
+    return SystemExit(f"\negformer_fast: {message}\n(EGFORMER_BUILD=0 installs without the C++ library.)\n")
+
+
+def torch_folder() -> Path:
+    for scheme in ("platlib", "purelib"):
+        folder = Path(sysconfig.get_path(scheme)) / "torch"
+        if (folder / "lib").is_dir():
+            return folder
+    raise refuse("torch is not installed here; run `pip install torch` (2.13 or later) first")
+
+
+def check_tools() -> None:
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler.split()[0]) is None:
+        raise refuse(f"there is no C++ compiler ({compiler}); install g++ 11 or later, or name one in CXX")
+    wanted = os.environ.get("EGFORMER_CUDA", "auto")
+    if wanted not in ("auto", "0", "1"):
+        raise refuse(f"EGFORMER_CUDA must be auto, 1 or 0, got {wanted!r}")
+    if wanted == "1" and shutil.which("nvcc") is None:
+        raise refuse("EGFORMER_CUDA=1, but there is no nvcc; install the CUDA toolkit or take EGFORMER_CUDA=auto")
+    if wanted == "1":
+        raise refuse("EGFORMER_CUDA=1, but this version has no CUDA kernels; take EGFORMER_CUDA=auto")
+    if shutil.which("cmake") is None:
+        raise refuse("there is no cmake; run `pip install cmake ninja`")
+
+
+class CMakeBuild(build_ext):
+    def build_extension(self, ext: Extension) -> None:
+        check_tools()
+        torch = torch_folder()
+        library = Path(self.get_ext_fullpath(ext.name)).resolve()
+        work = Path(self.build_temp).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        options = [f"-DTORCH_DIR={torch}", f"-DEGFORMER_OUT={library.parent}"]
+        if shutil.which("ninja"):
+            options += ["-G", "Ninja"]
+        for command in (["cmake", "-S", str(ROOT), "-B", str(work), *options], ["cmake", "--build", str(work)]):
+            if subprocess.run(command, check=False).returncode != 0:
+                raise refuse("the C++ library does not compile; the compiler's messages are above")
+        releases = [folder.name.split("-")[1] for folder in torch.parent.glob("torch-*.dist-info")]
+        facts = {"torch": releases[0] if releases else "unknown", "cuda_archs": []}
+        (library.parent / "_build.json").write_text(json.dumps(facts) + "\n")
+
+    def get_ext_filename(self, ext_name: str) -> str:
+        """The stable ABI and no Python symbols: one file for every CPython."""
+        return os.path.join(*ext_name.split(".")) + ".so"
+
+
+class Wheel(bdist_wheel):
+    def get_tag(self) -> tuple[str, str, str]:
+        return ("py3", "none", super().get_tag()[2])
+
+
+built = os.environ.get("EGFORMER_BUILD", "1") != "0"
+setup(
+    ext_modules=[Extension("egformer_fast._C", [])] if built else [],
+    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": Wheel} if built else {},
+)
