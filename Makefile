@@ -31,12 +31,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.cpp csrc/*/*
+	$(BIN)/clang-format --dry-run -Werror csrc/*.cpp csrc/*/* examples/cpp/*.cpp
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*.cpp csrc/*/*
+	$(BIN)/clang-format -i csrc/*.cpp csrc/*/* examples/cpp/*.cpp
 
 clean:
 	rm -rf build dist demo .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -68,7 +68,7 @@ def latency() -> str:
             row.append(f"{1000 * timing['median_s']:.0f} ms, {timing['ratio']:.2f}x ({low:.2f}-{high:.2f})")
         rows.append(row)
     head = ["keep"] + [f"{m['size']}x{m['size']}, {m['threads']} thread(s)" for m in result["measured"]]
-    return markdown(head, rows) + "\n\n" + source(result)
+    return markdown(head, rows) + f"\n\nBackend `{result['backend']}`. " + source(result)
 
 
 # On the 70 test frames, from the evaluation notebook of OmbriaNet's authors: pixel accuracy, mean IoU, fwIoU.
