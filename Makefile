@@ -20,8 +20,9 @@ $(READY): pyproject.toml requirements.txt setup.py CMakeLists.txt $(wildcard csr
 demo: $(READY)
 	$(BIN)/python -m benchmarks.demo --out demo
 
+# The tests of the build call cmake, which the environment brings.
 test: $(READY)
-	$(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
