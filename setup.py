@@ -62,7 +62,8 @@ class CMakeBuild(build_ext):
         for command in (["cmake", "-S", str(ROOT), "-B", str(work), *options], ["cmake", "--build", str(work)]):
             if subprocess.run(command, check=False).returncode != 0:
                 raise refuse("the C++ library does not compile; the compiler's messages are above")
-        releases = [folder.name.split("-")[1] for folder in torch.parent.glob("torch-*.dist-info")]
+        metadata = [folder.name for folder in torch.parent.glob("torch-*.dist-info")]
+        releases = [name.removeprefix("torch-").removesuffix(".dist-info") for name in metadata]
         facts = {"torch": releases[0] if releases else "unknown", "cuda_archs": []}
         (library.parent / "_build.json").write_text(json.dumps(facts) + "\n")
 
