@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks.registry import RESULTS, machine, write_result
 from egformer_fast.cli import main as command
+from egformer_fast.ops._backend import choose
 
 CONFIG = Path(__file__).parent.parent / "configs" / "ombria.yaml"
 PICTURED = 8
@@ -64,7 +65,9 @@ def last_row(folder: Path) -> dict[str, float]:
 def evaluate(folder: Path, *options: str) -> dict[str, Any]:
     report = folder / "test.json"
     call("eval", "--checkpoint", str(folder), "--split", "test", "--json", str(report), *options)
-    return dict(json.loads(report.read_text()))
+    scores = dict(json.loads(report.read_text()))
+    del scores["checkpoint"]  # where the run lay on this machine says nothing
+    return scores
 
 
 def run(name: str, runs: Path) -> None:
@@ -82,6 +85,7 @@ def run(name: str, runs: Path) -> None:
         "minutes": last_row(folder)["minutes"],
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": machine(),
+        "backend": choose("cpu")[0],
         "test": evaluate(folder),
         "withheld": {sensors: evaluate(folder, "--missing", sensors) for sensors in WITHHELD.get(name, ())},
     }
