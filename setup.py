@@ -65,7 +65,9 @@ class CMakeBuild(build_ext):
         metadata = [folder.name for folder in torch.parent.glob("torch-*.dist-info")]
         releases = [name.removeprefix("torch-").removesuffix(".dist-info") for name in metadata]
         facts = {"torch": releases[0] if releases else "unknown", "cuda_archs": []}
-        (library.parent / "_build.json").write_text(json.dumps(facts) + "\n")
+        # An editable install copies the library into the source tree, and nothing else.
+        folder = ROOT / "egformer_fast" if self.editable_mode else library.parent
+        (folder / "_build.json").write_text(json.dumps(facts) + "\n")
 
     def get_ext_filename(self, ext_name: str) -> str:
         """The stable ABI and no Python symbols: one file for every CPython."""
