@@ -91,7 +91,7 @@ class EGFormer(nn.Module):
                 dims, self.keep, self.encoder.config.heads, self.encoder.config.reductions, strict=True
             )
         )
-        head_dim = (256 if dims[0] == 32 or backbone == "mit_b1" else 768) if head_dim is None else head_dim
+        head_dim = (256 if backbone in ("mit_b0", "mit_b1") else 768) if head_dim is None else head_dim
         self.head = AllMLPHead(dims, head_dim, num_classes, dropout)
         self.config: dict[str, Any] = {
             "backbone": backbone,
