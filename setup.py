@@ -37,7 +37,7 @@ def torch_folder() -> Path:
 def check_tools() -> None:
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler.split()[0]) is None:
-        raise refuse(f"there is no C++ compiler ({compiler}); install g++ 11 or later, or name one in CXX")
+        raise refuse(f"there is no C++ compiler ({compiler}); install g++ 12 or later, or name one in CXX")
     wanted = os.environ.get("EGFORMER_CUDA", "auto")
     if wanted not in ("auto", "0", "1"):
         raise refuse(f"EGFORMER_CUDA must be auto, 1 or 0, got {wanted!r}")

@@ -24,8 +24,8 @@ from egformer_fast.ops._backend import choose
 CONFIG = Path(__file__).parent.parent / "configs" / "ombria.yaml"
 PICTURED = 8
 
-# name: overrides of configs/ombria.yaml. The comparisons share one budget, 20 minutes of one core in float32 (processors
-# without bfloat16 arithmetic are slower in bfloat16); the headline run has a larger one.
+# name: overrides of configs/ombria.yaml. The comparisons share one budget, 20 minutes of one core in float32, since
+# bfloat16 is slower on a processor without arithmetic for it. The headline run has a larger one.
 EQUAL = ("train.max_minutes=20", "train.threads=1", "train.autocast=none", "eval.pictures=0")
 SWEEP: dict[str, tuple[str, ...]] = {
     "headline": (),

@@ -1,12 +1,13 @@
 // modality_attention on the CPU, in blocks of queries; the formulas are in egformer_fast/ops/modality_attention.py.
 //
-// The keys and values of kept slots are packed once per (sample, head): keys transposed, (D, T), values (T, D), T =
-// kept slots * Nk, padded to whole tiles. Forward: tasks of one (sample, head, query block) hold one block of logits.
-// Backward recomputes them from lse twice: by query block for d_q, by (slot, key block) for d_k, d_v and d_bias, where
-// one task owns a block of keys and scans the queries. Nothing of size Nq x T is stored, no atomics; 16-bit inputs are
-// computed in float32.
+// Keys and values of kept slots are packed once per (sample, head), so that the inner product reads them line by line.
+// A task takes one block of queries of one (sample, head) through all blocks of keys with the online softmax: the
+// logits of a block stay in the cache, nothing of size Nq x T is stored. Exponentials are taken to base 2. 16-bit
+// inputs are computed in float32. Bytes moved: q, k, v read once, out and lse written once, the packed keys re-read
+// from cache.
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
 #include <limits>
 #include <tuple>
 #include <vector>
@@ -16,67 +17,140 @@
 namespace egformer {
 namespace {
 
-constexpr int64_t kQueries = 32;  // of a block
-
-// One row of logits to probabilities times their sum; returns {largest, sum}.
 template <class A>
-EGFORMER_INLINE std::pair<A, A> soften_any(A* logit, const A* prior, A scale, int64_t count) {
-  A largest = -std::numeric_limits<A>::infinity();
-#pragma omp simd reduction(max : largest)
-  for (int64_t t = 0; t < count; ++t) {
-    logit[t] = scale * logit[t] + prior[t];
-    largest = logit[t] > largest ? logit[t] : largest;
+struct Buffers {
+  int64_t wide, ld = kKeys + kPanel<A>;  // an odd number of cache lines from row to row
+  Scratch<A> queries, logits, sums, largest, total;
+  explicit Buffers(int64_t wide_)
+      : wide(wide_),
+        queries(kQueries * wide_),
+        logits(kQueries * ld),
+        sums(kQueries * wide_),
+        largest(kQueries),
+        total(kQueries) {}
+};
+
+// A row of products to logits, scale * product + prior; returns the largest of them and of `best`.
+template <class A, int kBytes>
+EGFORMER_INLINE A to_logits(A* row, const A* prior, A scale, int64_t keys, A best) {
+  using V = typename VectorOf<A, kBytes>::type;
+  constexpr int64_t kLanes = VectorOf<A, kBytes>::kLanes;
+  V most = V{} + best;
+  for (int64_t t = 0; t < keys; t += kLanes) {
+    V x, p;
+    load(x, row + t);
+    load(p, prior + t);
+    x = scale * x + p;
+    store(x, row + t);
+    most = x > most ? x : most;
   }
-  const A base = largest == -std::numeric_limits<A>::infinity() ? A(0) : largest;
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t t = 0; t < count; ++t) {
-    logit[t] = exp_negative(logit[t] - base);
-    sum += logit[t];
-  }
-  return {largest, sum};
-}
-EGFORMER_CLONES std::pair<float, float> soften(float* logit, const float* prior, float scale, int64_t count) {
-  return soften_any(logit, prior, scale, count);
-}
-EGFORMER_CLONES std::pair<double, double> soften(double* logit, const double* prior, double scale, int64_t count) {
-  return soften_any(logit, prior, scale, count);
+  for (int i = 0; i < kLanes; ++i) best = most[i] > best ? most[i] : best;
+  return best;
 }
 
-// ---- forward ---------------------------------------------------------------------------------------------------
+// A row of logits to 2^(logit - base); returns their sum.
+template <class A, int kBytes>
+EGFORMER_INLINE A soften(A* row, A base, int64_t keys) {
+  using V = typename VectorOf<A, kBytes>::type;
+  constexpr int64_t kLanes = VectorOf<A, kBytes>::kLanes;
+  V sums = V{};
+  for (int64_t t = 0; t < keys; t += kLanes) {
+    V x;
+    load(x, row + t);
+    x = x - base;
+    exp2_negative<kBytes>(x);
+    store(x, row + t);
+    sums += x;
+  }
+  A sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += sums[i];
+  return sum;
+}
+
+// One block of queries against all keys, a kernel of isa.h.
+template <class T>
+struct QueryBlock {
+  using A = Accumulate<T>;
+  const Packed<A>& packed;
+  const Buffers<A>& buffers;
+  const T* q;
+  int64_t stride, count;
+  A scale;
+  T* out;
+  A* lse;
+
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    const int64_t dim = packed.dim, wide = packed.wide, ld = buffers.ld;
+    load_rows<T>(q, stride, count, dim, wide, buffers.queries.at());
+    for (int64_t first = 0; first < packed.width; first += kKeys) {
+      const int64_t keys = std::min(kKeys, packed.width - first), depth = std::min(keys, packed.total - first);
+      product<A, kBytes>({buffers.queries.at(), wide, 1}, packed.panels(packed.key_panels, first),
+                         {buffers.logits.at(), ld}, count, dim, keys, false);
+      for (int64_t n = 0; n < count; ++n) online_softmax<kBytes>(n, first, keys);
+      product<A, kBytes>({buffers.logits.at(), ld, 1}, packed.rows(packed.value_rows, first), {buffers.sums.at(), wide},
+                         count, depth, wide, first > 0);
+    }
+    for (int64_t n = 0; n < count; ++n) store_row(n);
+  }
+
+  // A row of products to exponentials; rescales what earlier blocks have summed when a larger logit comes.
+  template <int kBytes>
+  EGFORMER_INLINE void online_softmax(int64_t n, int64_t first, int64_t keys) const {
+    A* const row = buffers.logits.at(n * buffers.ld);
+    A& largest = buffers.largest.at()[n];
+    A& total = buffers.total.at()[n];
+    const A before = first > 0 ? largest : -std::numeric_limits<A>::infinity();
+    const A best = to_logits<A, kBytes>(row, packed.prior.at(first), scale, keys, before);
+    const A base = best == -std::numeric_limits<A>::infinity() ? A(0) : best;
+    const A sum = soften<A, kBytes>(row, base, keys);
+    largest = best;
+    if (first == 0) {
+      total = sum;
+      return;
+    }
+    if (best != before) {
+      const A factor = std::exp2(before - base);
+      A* const sums = buffers.sums.at(n * packed.wide);
+      total *= factor;
+#pragma omp simd
+      for (int64_t d = 0; d < packed.wide; ++d) sums[d] *= factor;
+    }
+    total += sum;
+  }
+
+  EGFORMER_INLINE void store_row(int64_t n) const {
+    T* const to = out + n * packed.dim;
+    const A total = packed.total > 0 ? buffers.total.at()[n] : A(0);
+    if (total == 0) {
+      for (int64_t d = 0; d < packed.dim; ++d) to[d] = narrow<T>(0);
+      lse[n] = -std::numeric_limits<A>::infinity();
+      return;
+    }
+    const A factor = 1 / total;
+    const A* const sums = buffers.sums.at(n * packed.wide);
+#pragma omp simd
+    for (int64_t d = 0; d < packed.dim; ++d) to[d] = narrow<T>(sums[d] * factor);
+    lse[n] = buffers.largest.at()[n] * static_cast<A>(1 / kLog2E) + std::log(total);
+  }
+};
 
 template <class T>
 void attend(const Shape& s, const std::vector<Kept>& kept, const Tensor& q, const Tensor& k, const Tensor& v,
             const std::optional<Tensor>& bias, double scale, const Tensor& out, const Tensor& lse) {
   using A = Accumulate<T>;
-  const int64_t heads = s.batch * s.heads, blocks = ceil_div(s.queries, kQueries), wide = s.wide();
-  std::vector<Packed<A>> packed(heads);
-  torch::stable::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      packed[i] = pack<T>(s, kept[i / s.heads], k, v, bias, i / s.heads, i % s.heads, false);
-    }
-  });
-  torch::stable::parallel_for(0, heads * blocks, 1, [&](int64_t begin, int64_t end) {
-    std::vector<A> queries(kQueries * wide), logits, result(kQueries * wide);
+  const int64_t blocks = ceil_div(s.queries, kQueries);
+  const auto packed = pack<T>(s, kept, k, v, bias, false);
+  const View<T> queries(q);
+  T* const results = write<T>(out);
+  A* const sums = write<A>(lse);
+  torch::stable::parallel_for(0, s.batch * s.heads * blocks, 1, [&](int64_t begin, int64_t end) {
+    const Buffers<A> buffers(whole_panels(s.dim, kPanel<A>));
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t i = task / blocks, first = task % blocks * kQueries, b = i / s.heads, h = i % s.heads;
-      const int64_t count = std::min(kQueries, s.queries - first);
-      const Packed<A>& p = packed[i];
-      logits.resize(kQueries * p.ld);
-      load_rows<T>(head<T>(q, b, h) + first * q.stride(2), q.stride(2), count, s.dim, wide, queries.data());
-      product(queries.data(), wide, p.keys_t.data(), p.ld, logits.data(), p.ld, count, s.dim, p.ld, false);
-      A total[kQueries];
-      for (int64_t n = 0; n < count; ++n) {
-        const auto [largest, sum] = soften(logits.data() + n * p.ld, p.prior.data(), static_cast<A>(scale), p.ld);
-        total[n] = sum;
-        write<A>(lse)[i * s.queries + first + n] = sum > 0 ? largest + std::log(sum) : largest;
-      }
-      product(logits.data(), p.ld, p.rows.data(), wide, result.data(), wide, count, p.total, wide, false);
-      for (int64_t n = 0; n < count; ++n) {
-        T* row = write<T>(out) + (i * s.queries + first + n) * s.dim;
-        const A factor = total[n] > 0 ? 1 / total[n] : A(0);
-        for (int64_t d = 0; d < s.dim; ++d) row[d] = narrow<T>(result[n * wide + d] * factor);
-      }
+      const int64_t i = task / blocks, first = task % blocks * kQueries, row = i * s.queries + first;
+      run_best(QueryBlock<T>{packed[i], buffers, queries.at(i / s.heads, i % s.heads, first), queries.row,
+                             std::min(kQueries, s.queries - first), static_cast<A>(scale * kLog2E),
+                             results + row * s.dim, sums + row});
     }
   });
 }

@@ -1,6 +1,16 @@
-// Backward of modality_attention on the CPU; design and formulas at the head of modality_attention.cpp.
+// Backward of modality_attention on the CPU; the formulas are in egformer_fast/ops/modality_attention.py.
+//
+// Five products per block of queries and block of keys, the probabilities recomputed from lse:
+//
+//     P = exp2(scale Q K' + prior - lse)      dP = dO V'      dS = P * (dP - rowsum(dO * O))
+//     dV += P' dO      dK += dS' Q      dQ += dS K      d_prior += column sums of dS
+//
+// A task takes one chunk of queries of one (sample, head) through all keys: it owns its rows of dQ and adds up dK, dV
+// and d_prior of its chunk, which are then added in the order of the chunks. The chunks depend on Nq alone: no atomics,
+// the same bits for any number of threads.
 #include <torch/csrc/stable/library.h>
 
+#include <limits>
 #include <tuple>
 #include <vector>
 
@@ -9,185 +19,223 @@
 namespace egformer {
 namespace {
 
-constexpr int64_t kQueries = 64;  // of a block, a multiple of kColumnTile
-constexpr int64_t kKeys = 32;
+constexpr int64_t kChunk = 1024;    // queries of a chunk, at least
+constexpr int64_t kMaxChunks = 16;  // of one (sample, head): bounds the memory of their sums
 
-// probability = exp(scale * logit + prior - lse) into logit, d_logit = probability * (d_probability - delta) into
-// d_probability. What is the same along the row comes as a number, what is not as an array.
+inline int64_t chunk_queries(int64_t queries) {
+  return ceil_div(std::max(kChunk, ceil_div(queries, kMaxChunks)), kQueries) * kQueries;
+}
+
 template <class A>
-EGFORMER_INLINE void by_query_any(A* logit, A* d_probability, const A* prior, A lse, A delta, A scale, int64_t count) {
+struct Buffers {
+  int64_t ld = kKeys + kPanel<A>;  // an odd number of cache lines from row to row
+  Scratch<A> queries, grads, probabilities, d_logits, d_queries;
+  explicit Buffers(int64_t wide)
+      : queries(kQueries * wide),
+        grads(kQueries * wide),
+        probabilities(kQueries * ld),
+        d_logits(kQueries * ld),
+        d_queries(kQueries * wide) {}
+};
+
+// The sums of one task: (width, wide), (width, wide), (width).
+template <class A>
+struct ChunkSums {
+  A *d_keys, *d_values, *d_prior;
+};
+
+// The rows of one (sample, head) that a task reads and writes.
+template <class T>
+struct Rows {
+  const T *q, *d_out, *out;
+  int64_t q_stride, d_out_stride;  // out is dense
+  const Accumulate<T>* lse;
+  T* d_q;
+};
+
+// One chunk of queries against all keys, a kernel of isa.h.
+template <class T>
+struct ChunkBackward {
+  using A = Accumulate<T>;
+  const Packed<A>& packed;
+  const Buffers<A>& buffers;
+  Rows<T> rows;
+  int64_t count;
+  double scale;
+  ChunkSums<A> sums;
+
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    for (int64_t i = 0; i < packed.width * packed.wide; ++i) sums.d_keys[i] = sums.d_values[i] = 0;
+    for (int64_t t = 0; t < packed.width; ++t) sums.d_prior[t] = 0;
+    for (int64_t first = 0; first < count; first += kQueries) block<kBytes>(first, std::min(kQueries, count - first));
+  }
+
+  template <int kBytes>
+  EGFORMER_INLINE void block(int64_t row, int64_t queries) const {
+    const int64_t dim = packed.dim, wide = packed.wide, ld = buffers.ld;
+    load_rows<T>(rows.q + row * rows.q_stride, rows.q_stride, queries, dim, wide, buffers.queries.at());
+    load_rows<T>(rows.d_out + row * rows.d_out_stride, rows.d_out_stride, queries, dim, wide, buffers.grads.at());
+    for (int64_t i = 0; i < queries * wide; ++i) buffers.d_queries.at()[i] = 0;
+    const Left<A> q{buffers.queries.at(), wide, 1}, d_out{buffers.grads.at(), wide, 1};
+    A* const p = buffers.probabilities.at();
+    A* const d_logits = buffers.d_logits.at();
+    for (int64_t first = 0; first < packed.width; first += kKeys) {
+      const int64_t keys = std::min(kKeys, packed.width - first);
+      product<A, kBytes>(q, packed.panels(packed.key_panels, first), {p, ld}, queries, dim, keys, false);
+      product<A, kBytes>(d_out, packed.panels(packed.value_panels, first), {d_logits, ld}, queries, dim, keys, false);
+      for (int64_t n = 0; n < queries; ++n) probabilities<kBytes>(row + n, n, first, keys);
+      // Transposed on the left; on the right, rows of this block.
+      product<A, kBytes>({p, 1, ld}, {buffers.grads.at(), wide, kPanel<A>}, {sums.d_values + first * wide, wide}, keys,
+                         queries, wide, true);
+      product<A, kBytes>({d_logits, 1, ld}, {buffers.queries.at(), wide, kPanel<A>}, {sums.d_keys + first * wide, wide},
+                         keys, queries, wide, true);
+      product<A, kBytes>({d_logits, ld, 1}, packed.rows(packed.key_rows, first), {buffers.d_queries.at(), wide},
+                         queries, keys, wide, true);
+    }
+    for (int64_t n = 0; n < queries; ++n) {
 #pragma omp simd
-  for (int64_t t = 0; t < count; ++t) {
-    logit[t] = exp_negative(scale * logit[t] + prior[t] - lse);
-    d_probability[t] = logit[t] * (d_probability[t] - delta);
+      for (int64_t d = 0; d < dim; ++d) {
+        rows.d_q[(row + n) * dim + d] = narrow<T>(static_cast<A>(scale) * buffers.d_queries.at(n * wide)[d]);
+      }
+    }
   }
-}
-template <class A>
-EGFORMER_INLINE A by_key_any(A* logit, A* d_probability, A prior, const A* lse, const A* delta, A scale,
-                             int64_t count) {
-  A total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t t = 0; t < count; ++t) {
-    logit[t] = exp_negative(scale * logit[t] + prior - lse[t]);
-    d_probability[t] = logit[t] * (d_probability[t] - delta[t]);
-    total += d_probability[t];
+
+  // Row n of the block, query `row` of the chunk: products to P and dS.
+  template <int kBytes>
+  EGFORMER_INLINE void probabilities(int64_t row, int64_t n, int64_t first, int64_t keys) const {
+    const int64_t dim = packed.dim;
+    A delta = 0;
+    const A* grad = buffers.grads.at(n * packed.wide);
+    const T* out = rows.out + row * dim;
+#pragma omp simd reduction(+ : delta)
+    for (int64_t d = 0; d < dim; ++d) delta += grad[d] * static_cast<A>(out[d]);
+    const A lse = rows.lse[row];
+    const A base = lse == -std::numeric_limits<A>::infinity() ? A(0) : static_cast<A>(kLog2E * lse);
+    const A factor = static_cast<A>(scale * kLog2E);
+    A* const p = buffers.probabilities.at(n * buffers.ld);
+    A* const d_logit = buffers.d_logits.at(n * buffers.ld);
+    const A* const prior = packed.prior.at(first);
+    A* const d_prior = sums.d_prior + first;
+    using V = typename VectorOf<A, kBytes>::type;
+    for (int64_t t = 0; t < keys; t += VectorOf<A, kBytes>::kLanes) {
+      V x, gradient, bias, sum;
+      load(x, p + t);
+      load(gradient, d_logit + t);
+      load(bias, prior + t);
+      load(sum, d_prior + t);
+      x = factor * x + (bias - base);
+      exp2_negative<kBytes>(x);
+      gradient = x * (gradient - delta);
+      sum += gradient;
+      store(x, p + t);
+      store(gradient, d_logit + t);
+      store(sum, d_prior + t);
+    }
   }
-  return total;
-}
-EGFORMER_CLONES void by_query(float* l, float* d, const float* p, float s, float e, float f, int64_t n) {
-  by_query_any(l, d, p, s, e, f, n);
-}
-EGFORMER_CLONES void by_query(double* l, double* d, const double* p, double s, double e, double f, int64_t n) {
-  by_query_any(l, d, p, s, e, f, n);
-}
-EGFORMER_CLONES float by_key(float* l, float* d, float p, const float* s, const float* e, float f, int64_t n) {
-  return by_key_any(l, d, p, s, e, f, n);
-}
-EGFORMER_CLONES double by_key(double* l, double* d, double p, const double* s, const double* e, double f, int64_t n) {
-  return by_key_any(l, d, p, s, e, f, n);
-}
+};
 
 template <class T>
-struct Backward {
+class Backward {
   using A = Accumulate<T>;
-  const Shape& s;
-  const std::vector<Kept>& kept;
-  const Tensor &d_out, &q, &k, &v, &out, &lse;
-  const std::optional<Tensor>& bias;
-  A scale;
-  int64_t heads = s.batch * s.heads, wide = s.wide(), ld = ceil_div(s.queries, kQueries) * kQueries;
-  // By (sample, head): queries and d_out by row (ld, wide) and by column (dim, ld); lse with 0 for -inf, delta.
-  std::vector<A> query = std::vector<A>(heads * ld * wide), query_t = std::vector<A>(heads * s.dim * ld);
-  std::vector<A> grad = query, grad_t = query_t, base = std::vector<A>(heads * ld), delta = base;
 
-  void load() {
-    torch::stable::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) load_head(i);
-    });
+ public:
+  Backward(const Shape& s, const std::vector<Kept>& kept, const Tensor& k, const Tensor& v,
+           const std::optional<Tensor>& bias)
+      : s_(s), kept_(kept), packed_(pack<T>(s, kept, k, v, bias, true)), chunk_(chunk_queries(s.queries)) {
+    for (const Packed<A>& p : packed_) widest_ = std::max(widest_, p.width);
+    wide_ = whole_panels(s.dim, kPanel<A>);
+    chunks_ = ceil_div(s.queries, chunk_);
+    sums_ = Scratch<A>(s.batch * s.heads * chunks_ * task_size());
   }
 
-  void load_head(int64_t i) {
-    const int64_t b = i / s.heads, h = i % s.heads;
-    const T *queries = head<T>(q, b, h), *grads = head<T>(d_out, b, h), *result = head<T>(out, b, h);
-    load_rows<T>(queries, q.stride(2), s.queries, s.dim, wide, query.data() + i * ld * wide);
-    load_rows<T>(grads, d_out.stride(2), s.queries, s.dim, wide, grad.data() + i * ld * wide);
-    load_columns<T>(queries, q.stride(2), s.queries, s.dim, ld, query_t.data() + i * s.dim * ld);
-    load_columns<T>(grads, d_out.stride(2), s.queries, s.dim, ld, grad_t.data() + i * s.dim * ld);
-    for (int64_t n = 0; n < s.queries; ++n) {
-      A sum = 0;
-      for (int64_t d = 0; d < s.dim; ++d) {
-        sum += static_cast<A>(grads[n * d_out.stride(2) + d]) * static_cast<A>(result[n * out.stride(2) + d]);
-      }
-      const A value = read<A>(lse)[i * s.queries + n];
-      delta[i * ld + n] = sum;
-      base[i * ld + n] = value == -std::numeric_limits<A>::infinity() ? A(0) : value;
-    }
-  }
-
-  // d_q: tasks of one block of queries.
-  void queries(const Tensor& d_q) {
-    const int64_t blocks = ceil_div(s.queries, kQueries);
-    std::vector<Packed<A>> packed(heads);
-    torch::stable::parallel_for(0, heads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        packed[i] = pack<T>(s, kept[i / s.heads], k, v, bias, i / s.heads, i % s.heads, true);
-      }
-    });
-    torch::stable::parallel_for(0, heads * blocks, 1, [&](int64_t begin, int64_t end) {
-      std::vector<A> logits, d_logits, result(kQueries * wide);
+  // dQ, and the sums of each chunk.
+  void chunks(const Tensor& d_out, const Tensor& q, const Tensor& out, const Tensor& lse, double scale,
+              const Tensor& d_q) const {
+    const View<T> grads(d_out), queries(q);
+    const T* const results = read<T>(out);
+    const A* const sums = read<A>(lse);
+    T* const d_queries = write<T>(d_q);
+    torch::stable::parallel_for(0, s_.batch * s_.heads * chunks_, 1, [&](int64_t begin, int64_t end) {
+      const Buffers<A> buffers(wide_);
       for (int64_t task = begin; task < end; ++task) {
-        const int64_t i = task / blocks, first = task % blocks * kQueries, row = i * ld + first;
-        const int64_t count = std::min(kQueries, s.queries - first);
-        const Packed<A>& p = packed[i];
-        logits.resize(kQueries * p.ld);
-        d_logits.resize(kQueries * p.ld);
-        product(query.data() + row * wide, wide, p.keys_t.data(), p.ld, logits.data(), p.ld, count, s.dim, p.ld, false);
-        product(grad.data() + row * wide, wide, p.values_t.data(), p.ld, d_logits.data(), p.ld, count, s.dim, p.ld,
-                false);
-        for (int64_t n = 0; n < count; ++n) {
-          by_query(logits.data() + n * p.ld, d_logits.data() + n * p.ld, p.prior.data(), base[row + n], delta[row + n],
-                   scale, p.ld);
-        }
-        product(d_logits.data(), p.ld, p.rows.data(), wide, result.data(), wide, count, p.total, wide, false);
-        store(result, count, write<T>(d_q) + (i * s.queries + first) * s.dim, scale);
+        const int64_t i = task / chunks_, first = task % chunks_ * chunk_, row = i * s_.queries + first;
+        const int64_t b = i / s_.heads, h = i % s_.heads;
+        const Rows<T> rows{
+            queries.at(b, h, first), grads.at(b, h, first), results + row * s_.dim, queries.row, grads.row, sums + row,
+            d_queries + row * s_.dim};
+        run_best(
+            ChunkBackward<T>{packed_[i], buffers, rows, std::min(chunk_, s_.queries - first), scale, sums_of(task)});
       }
     });
   }
 
-  void store(const std::vector<A>& rows, int64_t count, T* out_rows, A factor) const {
-    for (int64_t n = 0; n < count; ++n) {
-      for (int64_t d = 0; d < s.dim; ++d) out_rows[n * s.dim + d] = narrow<T>(factor * rows[n * wide + d]);
-    }
-  }
-
-  // d_k, d_v, d_bias: tasks of one block of keys of one (sample, modality, head), which scan slots and queries.
-  void keys(const Tensor& d_k, const Tensor& d_v, A* d_bias) {
-    const int64_t blocks = ceil_div(s.keys, kKeys), tasks = s.batch * s.modalities * s.heads * blocks;
-    std::vector<double> partial(s.batch * s.slots * s.heads * blocks, 0.0);
-    torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
-      KeyBlock block(wide);
+  // d_k and d_v of every modality, from the sums of the chunks in order; zeros where no slot keeps it.
+  void keys(double scale, const Tensor& d_k, const Tensor& d_v) const {
+    T *const d_keys = write<T>(d_k), *const d_values = write<T>(d_v);
+    torch::stable::parallel_for(0, s_.batch * s_.modalities * s_.heads, 1, [&](int64_t begin, int64_t end) {
+      const Scratch<A> total(2 * s_.keys * wide_);
       for (int64_t task = begin; task < end; ++task) {
-        const int64_t part = task % blocks, h = task / blocks % s.heads, map = task / (blocks * s.heads);
-        const int64_t b = map / s.modalities, m = map % s.modalities, first = part * kKeys;
-        const int64_t count = std::min(kKeys, s.keys - first);
-        block.start(slot_head<T>(k, b, m, h) + first * k.stride(3), k.stride(3),
-                    slot_head<T>(v, b, m, h) + first * v.stride(3), v.stride(3), count, s.dim, wide);
-        for (int64_t i = 0; i < kept[b].count(); ++i) {
-          if (kept[b].modality[i] != m) continue;
-          const int64_t slot = kept[b].slot[i];
-          const A prior = bias ? read<A>(*bias)[b * s.slots + slot] : A(0);
-          partial[((b * s.slots + slot) * s.heads + h) * blocks + part] = scan(block, b * s.heads + h, prior, count);
+        const int64_t h = task % s_.heads, m = task / s_.heads % s_.modalities, b = task / s_.heads / s_.modalities;
+        add_slots(b, m, h, total.at());
+        for (int64_t n = 0; n < s_.keys; ++n) {
+          const int64_t row = (task * s_.keys + n) * s_.dim;
+          for (int64_t d = 0; d < s_.dim; ++d) {
+            d_keys[row + d] = narrow<T>(static_cast<A>(scale) * total.at(n * wide_)[d]);
+            d_values[row + d] = narrow<T>(total.at((s_.keys + n) * wide_)[d]);
+          }
         }
-        const int64_t row = ((b * s.modalities + m) * s.heads + h) * s.keys + first;
-        store(block.d_keys, count, write<T>(d_k) + row * s.dim, scale);
-        store(block.d_values, count, write<T>(d_v) + row * s.dim, A(1));
       }
     });
-    for (int64_t i = 0; d_bias != nullptr && i < s.batch * s.slots; ++i) {
-      double total = 0;
-      for (int64_t j = 0; j < s.heads * blocks; ++j) total += partial[i * s.heads * blocks + j];
-      d_bias[i] = static_cast<A>(total);
-    }
   }
 
-  struct KeyBlock {
-    std::vector<A> keys, values, d_keys, d_values, logits, d_logits;
-    explicit KeyBlock(int64_t wide)
-        : keys(kKeys * wide), values(keys), d_keys(keys), d_values(keys), logits(kKeys * kQueries), d_logits(logits) {}
-    void start(const T* k, int64_t k_stride, const T* v, int64_t v_stride, int64_t count, int64_t dim, int64_t wide) {
-      load_rows<T>(k, k_stride, count, dim, wide, keys.data());
-      load_rows<T>(v, v_stride, count, dim, wide, values.data());
-      std::fill(d_keys.begin(), d_keys.end(), A(0));
-      std::fill(d_values.begin(), d_values.end(), A(0));
-    }
-  };
-
-  // All queries of (sample, head) i against a block of keys; returns the sum of d_logits.
-  double scan(KeyBlock& block, int64_t i, A prior, int64_t count) const {
-    double total = 0;
-    for (int64_t first = 0; first < ld; first += kQueries) {
-      const int64_t row = i * ld + first, column = i * s.dim * ld + first;
-      product(block.keys.data(), wide, query_t.data() + column, ld, block.logits.data(), kQueries, count, s.dim,
-              kQueries, false);
-      product(block.values.data(), wide, grad_t.data() + column, ld, block.d_logits.data(), kQueries, count, s.dim,
-              kQueries, false);
-      for (int64_t t = 0; t < count; ++t) {
-        total += static_cast<double>(by_key(block.logits.data() + t * kQueries, block.d_logits.data() + t * kQueries,
-                                            prior, base.data() + row, delta.data() + row, scale, kQueries));
+  void prior(A* d_bias) const {
+    std::fill_n(d_bias, s_.batch * s_.slots, A(0));
+    for (int64_t b = 0; b < s_.batch; ++b) {
+      for (int64_t i = 0; i < kept_[b].count(); ++i) {
+        double total = 0;
+        for (int64_t task = b * s_.heads * chunks_; task < (b + 1) * s_.heads * chunks_; ++task) {
+          const A* const from = sums_of(task).d_prior + i * s_.keys;
+          for (int64_t t = 0; t < s_.keys; ++t) total += static_cast<double>(from[t]);
+        }
+        d_bias[b * s_.slots + kept_[b].slot[i]] = static_cast<A>(total);
       }
-      product(block.logits.data(), kQueries, grad.data() + row * wide, wide, block.d_values.data(), wide, count,
-              kQueries, wide, true);
-      product(block.d_logits.data(), kQueries, query.data() + row * wide, wide, block.d_keys.data(), wide, count,
-              kQueries, wide, true);
     }
-    return total;
   }
+
+ private:
+  int64_t task_size() const { return 2 * widest_ * wide_ + widest_; }
+
+  ChunkSums<A> sums_of(int64_t task) const {
+    A* const first = sums_.at(task * task_size());
+    return {first, first + widest_ * wide_, first + 2 * widest_ * wide_};
+  }
+
+  // total (2, Nk, wide): dK and dV of the slots that hold modality m.
+  void add_slots(int64_t b, int64_t m, int64_t h, A* total) const {
+    const int64_t size = s_.keys * wide_;
+    std::fill_n(total, 2 * size, A(0));
+    for (int64_t i = 0; i < kept_[b].count(); ++i) {
+      if (kept_[b].modality[i] != m) continue;
+      for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
+        const ChunkSums<A> sums = sums_of((b * s_.heads + h) * chunks_ + chunk);
+        for (int64_t j = 0; j < size; ++j) total[j] += sums.d_keys[i * size + j];
+        for (int64_t j = 0; j < size; ++j) total[size + j] += sums.d_values[i * size + j];
+      }
+    }
+  }
+
+  const Shape& s_;
+  const std::vector<Kept>& kept_;
+  std::vector<Packed<A>> packed_;
+  int64_t chunk_, chunks_ = 0, widest_ = 0, wide_ = 0;
+  Scratch<A> sums_ = Scratch<A>(0);
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> modality_attention_backward(
     const Tensor& d_out_, const Tensor& q_, const Tensor& k_, const Tensor& v_, const std::optional<Tensor>& index_,
     const std::optional<Tensor>& bias_, const Tensor& out_, const Tensor& lse_, double scale) {
-  const Tensor d_out = rows(d_out_), q = rows(q_), k = rows(k_), v = rows(v_), out = rows(out_), lse = dense(lse_);
+  const Tensor d_out = rows(d_out_), q = rows(q_), k = rows(k_), v = rows(v_), out = dense(out_), lse = dense(lse_);
   const std::optional<Tensor> index = dense(index_), bias = dense(bias_);
   const Shape s = shape_of(q, k, index);
   const Tensor d_q = torch::stable::new_empty(q, {s.batch, s.heads, s.queries, s.dim});
@@ -197,11 +245,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> modality_attention_backward(
   const std::vector<Kept> kept = kept_of(s, index);
   dispatch(q.scalar_type(), [&](auto type) {
     using T = decltype(type);
-    using A = Accumulate<T>;
-    Backward<T> pass{s, kept, d_out, q, k, v, out, lse, bias, static_cast<A>(scale)};
-    pass.load();
-    pass.queries(d_q);
-    pass.keys(d_k, d_v, bias ? write<A>(d_bias) : nullptr);
+    const Backward<T> pass(s, kept, k, v, bias);
+    pass.chunks(d_out, q, out, lse, scale, d_q);
+    pass.keys(scale, d_k, d_v);
+    if (bias) pass.prior(write<Accumulate<T>>(d_bias));
   });
   return {d_q, d_k, d_v, d_bias};
 }

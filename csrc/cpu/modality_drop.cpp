@@ -79,15 +79,15 @@ EGFORMER_INLINE void fuse_slots(const FuseBlock<T>& block) {
   }
 }
 
+// A kernel of isa.h.
 template <class T>
-EGFORMER_INLINE void fuse_any(const FuseBlock<T>& block) {
-  return block.gather ? fuse_slots<T, true>(block) : fuse_slots<T, false>(block);
-}
-
-EGFORMER_CLONES void fuse(const FuseBlock<float>& block) { fuse_any(block); }
-EGFORMER_CLONES void fuse(const FuseBlock<double>& block) { fuse_any(block); }
-EGFORMER_CLONES void fuse(const FuseBlock<BFloat16>& block) { fuse_any(block); }
-EGFORMER_CLONES void fuse(const FuseBlock<Half>& block) { fuse_any(block); }
+struct Fuse {
+  const FuseBlock<T>& block;
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    return block.gather ? fuse_slots<T, true>(block) : fuse_slots<T, false>(block);
+  }
+};
 
 // A block of tokens of a kept modality: d_x = d_survivor + weight * d_fused; returns the dot product of d_fused and x.
 template <class T>
@@ -126,18 +126,20 @@ EGFORMER_INLINE double gradient_rows(const GradientBlock<T>& block) {
   return total;
 }
 
+// A kernel of isa.h.
 template <class T>
-EGFORMER_INLINE double gradient_any(const GradientBlock<T>& block) {
-  if (block.d_survivor != nullptr) {
-    return block.d_fused != nullptr ? gradient_rows<T, true, true>(block) : gradient_rows<T, true, false>(block);
+struct Gradient {
+  const GradientBlock<T>& block;
+  double& dot;
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    if (block.d_survivor != nullptr) {
+      dot = block.d_fused != nullptr ? gradient_rows<T, true, true>(block) : gradient_rows<T, true, false>(block);
+    } else {
+      dot = block.d_fused != nullptr ? gradient_rows<T, false, true>(block) : gradient_rows<T, false, false>(block);
+    }
   }
-  return block.d_fused != nullptr ? gradient_rows<T, false, true>(block) : gradient_rows<T, false, false>(block);
-}
-
-EGFORMER_CLONES double gradient(const GradientBlock<float>& block) { return gradient_any(block); }
-EGFORMER_CLONES double gradient(const GradientBlock<double>& block) { return gradient_any(block); }
-EGFORMER_CLONES double gradient(const GradientBlock<BFloat16>& block) { return gradient_any(block); }
-EGFORMER_CLONES double gradient(const GradientBlock<Half>& block) { return gradient_any(block); }
+};
 
 // ---- the op ----------------------------------------------------------------------------------------------------
 
@@ -171,7 +173,7 @@ void forward(const Tensor& x, const Tensor& index, const Tensor& weight, const T
         block.channels *= block.tokens;
         block.tokens = 1;
       }
-      fuse(block);
+      run_best(Fuse<T>{block});
     }
   });
 }
@@ -236,7 +238,7 @@ void gradients(const std::optional<Tensor>& d_survivors, const std::optional<Ten
       block.tokens = count;
       block.channels = channels;
       block.d_x = out;
-      partial[(b * keep + slot) * blocks + part] = gradient(block);
+      run_best(Gradient<T>{block, partial[(b * keep + slot) * blocks + part]});
     }
   });
   for (size_t i = 0; i < share.size(); ++i) {

@@ -15,86 +15,121 @@
 namespace egformer {
 namespace {
 
-// sum[c] += the tokens of a block, four rows at a time.
+// sum[c] += the tokens of a block, eight rows at a time; a kernel of isa.h.
 template <class T>
-EGFORMER_INLINE void add_rows_any(const T* x, int64_t tokens, int64_t channels, int64_t stride, Accumulate<T>* sum) {
-  using A = Accumulate<T>;
-  int64_t n = 0;
-  for (; n + 4 <= tokens; n += 4) {
-    const T *r0 = x + n * stride, *r1 = r0 + stride, *r2 = r1 + stride, *r3 = r2 + stride;
+struct AddRows {
+  const T* x;
+  int64_t tokens, channels, stride;
+  Accumulate<T>* sum;
+
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    int64_t n = 0;
+    for (; n + 8 <= tokens; n += 8) {
+      const T* const row = x + n * stride;
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) {
-      sum[c] += (static_cast<A>(r0[c]) + static_cast<A>(r1[c])) + (static_cast<A>(r2[c]) + static_cast<A>(r3[c]));
+      for (int64_t c = 0; c < channels; ++c) sum[c] += four(row + c) + four(row + 4 * stride + c);
+    }
+    for (; n < tokens; ++n) {
+#pragma omp simd
+      for (int64_t c = 0; c < channels; ++c) sum[c] += static_cast<Accumulate<T>>(x[n * stride + c]);
     }
   }
-  for (; n < tokens; ++n) {
-    const T* row = x + n * stride;
-#pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) sum[c] += static_cast<A>(row[c]);
-  }
-}
 
-EGFORMER_CLONES void add_rows(const float* x, int64_t n, int64_t c, int64_t s, float* sum) {
-  add_rows_any(x, n, c, s, sum);
-}
-EGFORMER_CLONES void add_rows(const double* x, int64_t n, int64_t c, int64_t s, double* sum) {
-  add_rows_any(x, n, c, s, sum);
-}
-EGFORMER_CLONES void add_rows(const BFloat16* x, int64_t n, int64_t c, int64_t s, float* sum) {
-  add_rows_any(x, n, c, s, sum);
-}
-EGFORMER_CLONES void add_rows(const Half* x, int64_t n, int64_t c, int64_t s, float* sum) {
-  add_rows_any(x, n, c, s, sum);
-}
+  EGFORMER_INLINE Accumulate<T> four(const T* at) const {
+    using A = Accumulate<T>;
+    return (static_cast<A>(at[0]) + static_cast<A>(at[stride])) +
+           (static_cast<A>(at[2 * stride]) + static_cast<A>(at[3 * stride]));
+  }
+};
+
+// pooled (maps, C): the partial sums (maps, blocks, C), added in the order of the blocks, over the number of tokens.
+template <class A>
+struct MeanOfBlocks {
+  const A* partial;
+  int64_t maps, blocks, channels;
+  double tokens;
+  double* total;  // (C)
+  A* pooled;
+
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    for (int64_t map = 0; map < maps; ++map) {
+      for (int64_t c = 0; c < channels; ++c) total[c] = 0;
+      for (int64_t block = 0; block < blocks; ++block) {
+        const A* const sums = partial + (map * blocks + block) * channels;
+#pragma omp simd
+        for (int64_t c = 0; c < channels; ++c) total[c] += static_cast<double>(sums[c]);
+      }
+      for (int64_t c = 0; c < channels; ++c) pooled[map * channels + c] = static_cast<A>(total[c] / tokens);
+    }
+  }
+};
 
 // pooled (B, M, C): means over the tokens, zeros where not present.
 template <class T>
 void pool(const Tensor& x, const bool* present, Accumulate<T>* pooled) {
   using A = Accumulate<T>;
-  const int64_t maps = x.size(0) * x.size(1), tokens = x.size(2), channels = x.size(3);
+  const int64_t modalities = x.size(1), maps = x.size(0) * modalities, tokens = x.size(2), channels = x.size(3);
+  const int64_t sample = x.stride(0), modality = x.stride(1), row = x.stride(2);
+  const T* const data = read<T>(x);
   const int64_t step = block_tokens(channels), blocks = ceil_div(tokens, step);
   std::vector<A> partial(maps * blocks * channels, A(0));
   torch::stable::parallel_for(0, maps * blocks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t map = task / blocks, first = task % blocks * step;
       if (present != nullptr && !present[map]) continue;
-      const T* rows = read<T>(x) + map / x.size(1) * x.stride(0) + map % x.size(1) * x.stride(1) + first * x.stride(2);
-      add_rows(rows, std::min(step, tokens - first), channels, x.stride(2), partial.data() + task * channels);
+      const T* rows = data + map / modalities * sample + map % modalities * modality + first * row;
+      run_best(AddRows<T>{rows, std::min(step, tokens - first), channels, row, partial.data() + task * channels});
     }
   });
-  for (int64_t i = 0; i < maps * channels; ++i) {
-    double total = 0;
-    for (int64_t block = 0; block < blocks; ++block) {
-      total += static_cast<double>(partial[(i / channels * blocks + block) * channels + i % channels]);
-    }
-    pooled[i] = static_cast<A>(total / static_cast<double>(tokens));
-  }
+  std::vector<double> total(channels);
+  run_best(MeanOfBlocks<A>{partial.data(), maps, blocks, channels, static_cast<double>(tokens), total.data(), pooled});
 }
 
-// The MLP's weights in the dtype of the sums.
+// A weight in the dtype of the sums: its own memory where it has that dtype, else a copy.
+template <class A>
+class Weight {
+ public:
+  explicit Weight(const Tensor& tensor) : source_(dense(tensor)) {
+    dispatch(source_.scalar_type(), [&](auto type) {
+      const auto* const from = read<decltype(type)>(source_);
+      if constexpr (std::is_same_v<decltype(type), A>) {
+        data_ = from;
+      } else {
+        copy_.resize(source_.numel());
+        for (size_t i = 0; i < copy_.size(); ++i) copy_[i] = static_cast<A>(from[i]);
+        data_ = copy_.data();
+      }
+    });
+  }
+  Weight(const Weight&) = delete;
+  const A* data() const { return data_; }
+  A operator[](int64_t i) const { return data_[i]; }
+  int64_t size() const { return source_.numel(); }
+
+ private:
+  Tensor source_;
+  std::vector<A> copy_;
+  const A* data_ = nullptr;
+};
+
 template <class A>
 struct Mlp {
-  std::vector<A> w1, b1, w2, b2;
+  Weight<A> w1, b1, w2, b2;
   int64_t hidden, channels;
 
   Mlp(const Tensor& w1_, const Tensor& b1_, const Tensor& w2_, const Tensor& b2_)
-      : w1(copy(w1_)), b1(copy(b1_)), w2(copy(w2_)), b2(copy(b2_)), hidden(w1_.size(0)), channels(w1_.size(1)) {}
-
-  static std::vector<A> copy(const Tensor& tensor) {
-    const Tensor source = dense(tensor);
-    std::vector<A> values(source.numel());
-    dispatch(source.scalar_type(), [&](auto type) {
-      for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<A>(read<decltype(type)>(source)[i]);
-    });
-    return values;
-  }
+      : w1(w1_), b1(b1_), w2(w2_), b2(b2_), hidden(w1_.size(0)), channels(w1_.size(1)) {}
 
   // before[r] = W1 pooled + b1; returns the logit.
-  A run(const A* pooled, A* before) const {
+  EGFORMER_INLINE A run(const A* pooled, A* before) const {
     A logit = b2[0];
     for (int64_t r = 0; r < hidden; ++r) {
+      const A* const row = w1.data() + r * channels;
       A sum = 0;
-      for (int64_t c = 0; c < channels; ++c) sum += w1[r * channels + c] * pooled[c];
+#pragma omp simd reduction(+ : sum)
+      for (int64_t c = 0; c < channels; ++c) sum += row[c] * pooled[c];
       before[r] = sum + b1[r];
       logit += w2[r] * gelu(before[r]);
     }
@@ -107,12 +142,33 @@ struct Mlp {
 };
 
 template <class A>
-bool all_finite(const A* values, int64_t count) {
+EGFORMER_INLINE bool all_finite(const A* values, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     if (!std::isfinite(values[i])) return false;
   }
   return true;
 }
+
+// Scores of all maps from their means, a kernel of isa.h.
+template <class A>
+struct ScoreMaps {
+  const Mlp<A>& mlp;
+  const A* pooled;
+  const bool* present;  // null: all
+  int64_t maps;
+  A *before, *score;
+
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    for (int64_t map = 0; map < maps; ++map) {
+      const A* const means = pooled + map * mlp.channels;
+      const A logit = mlp.run(means, before);
+      const bool finite = all_finite(means, mlp.channels) && std::isfinite(logit);
+      const A value = finite ? 1 / (1 + std::exp(-logit)) : std::numeric_limits<A>::quiet_NaN();
+      score[map] = present == nullptr || present[map] ? value : A(0);
+    }
+  }
+};
 
 std::tuple<Tensor, Tensor> modality_score(const Tensor& x_, const Tensor& w1, const Tensor& b1, const Tensor& w2,
                                           const Tensor& b2, const std::optional<Tensor>& present_) {
@@ -129,12 +185,7 @@ std::tuple<Tensor, Tensor> modality_score(const Tensor& x_, const Tensor& w1, co
     pool<decltype(type)>(x, here, means);
     const Mlp<A> mlp(w1, b1, w2, b2);
     std::vector<A> before(mlp.hidden);
-    for (int64_t map = 0; map < maps; ++map) {
-      const A logit = mlp.run(means + map * channels, before.data());
-      const bool finite = all_finite(means + map * channels, channels) && std::isfinite(logit);
-      const A value = finite ? 1 / (1 + std::exp(-logit)) : std::numeric_limits<A>::quiet_NaN();
-      write<A>(score)[map] = here == nullptr || here[map] ? value : A(0);
-    }
+    run_best(ScoreMaps<A>{mlp, means, here, maps, before.data(), write<A>(score)});
   });
   return {score, pooled};
 }
@@ -147,34 +198,55 @@ struct Gradients {
       : w1(mlp.w1.size(), A(0)), b1(mlp.b1.size(), A(0)), w2(mlp.w2.size(), A(0)), b2(1, A(0)) {}
 };
 
-// One map: adds to the sums, writes d_pooled (C entries, zeroed by the caller).
+// Adds every map's gradients to the sums and writes d_pooled, which the caller has zeroed; a kernel of isa.h.
 template <class A>
-void backward_map(const Mlp<A>& mlp, A d_score, const A* pooled, A* before, Gradients<A>& sums, A* d_pooled) {
-  if (!all_finite(pooled, mlp.channels)) return;
-  const A logit = mlp.run(pooled, before);
-  if (!std::isfinite(logit)) return;
-  const A score = 1 / (1 + std::exp(-logit));
-  const A d_logit = d_score * (score * (1 - score));
-  sums.b2[0] += d_logit;
-  for (int64_t r = 0; r < mlp.hidden; ++r) {
-    const A d_before = d_logit * mlp.w2[r] * Mlp<A>::gelu_gradient(before[r]);
-    sums.w2[r] += d_logit * Mlp<A>::gelu(before[r]);
-    sums.b1[r] += d_before;
-    for (int64_t c = 0; c < mlp.channels; ++c) {
-      sums.w1[r * mlp.channels + c] += d_before * pooled[c];
-      d_pooled[c] += d_before * mlp.w1[r * mlp.channels + c];
+struct BackwardMaps {
+  const Mlp<A>& mlp;
+  const A *d_score, *pooled;
+  const bool* present;  // null: all
+  int64_t maps;
+  A* before;
+  Gradients<A>& sums;
+  A* d_pooled;
+
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    for (int64_t map = 0; map < maps; ++map) {
+      if (present == nullptr || present[map]) {
+        one(d_score[map], pooled + map * mlp.channels, d_pooled + map * mlp.channels);
+      }
     }
   }
-}
+
+  EGFORMER_INLINE void one(A d_value, const A* means, A* d_means) const {
+    if (!all_finite(means, mlp.channels)) return;
+    const A logit = mlp.run(means, before);
+    if (!std::isfinite(logit)) return;
+    const A score = 1 / (1 + std::exp(-logit));
+    const A d_logit = d_value * (score * (1 - score));
+    sums.b2[0] += d_logit;
+    for (int64_t r = 0; r < mlp.hidden; ++r) {
+      const A d_before = d_logit * mlp.w2[r] * Mlp<A>::gelu_gradient(before[r]);
+      const A* const row = mlp.w1.data() + r * mlp.channels;
+      A* const d_row = sums.w1.data() + r * mlp.channels;
+      sums.w2[r] += d_logit * Mlp<A>::gelu(before[r]);
+      sums.b1[r] += d_before;
+#pragma omp simd
+      for (int64_t c = 0; c < mlp.channels; ++c) {
+        d_row[c] += d_before * means[c];
+        d_means[c] += d_before * row[c];
+      }
+    }
+  }
+};
 
 template <class A>
 Tensor like(const Tensor& weight, const std::vector<A>& values) {
   const Tensor result = torch::stable::empty_like(dense(weight));
   dispatch(weight.scalar_type(), [&](auto type) {
     using T = decltype(type);
-    for (size_t i = 0; i < values.size(); ++i) {
-      write<T>(result)[i] = narrow<T>(static_cast<Accumulate<T>>(values[i]));
-    }
+    T* const to = write<T>(result);
+    for (size_t i = 0; i < values.size(); ++i) to[i] = narrow<T>(static_cast<Accumulate<T>>(values[i]));
   });
   return result;
 }
@@ -194,11 +266,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> modality_score_backward(const
     Gradients<A> sums(mlp);
     std::vector<A> before(mlp.hidden);
     std::memset(d_pooled.mutable_data_ptr(), 0, sizeof(A) * maps * channels);
-    for (int64_t map = 0; map < maps; ++map) {
-      if (present && !read<bool>(*present)[map]) continue;
-      backward_map(mlp, read<A>(d_score)[map], read<A>(pooled) + map * channels, before.data(), sums,
-                   write<A>(d_pooled) + map * channels);
-    }
+    run_best(BackwardMaps<A>{mlp, read<A>(d_score), read<A>(pooled), present ? read<bool>(*present) : nullptr, maps,
+                             before.data(), sums, write<A>(d_pooled)});
     return {like(w1, sums.w1), like(b1, sums.b1), like(w2, sums.w2), like(b2, sums.b2)};
   };
   const auto [d_w1, d_b1, d_w2, d_b2] = pooled.scalar_type() == ScalarType::Double ? run(double{}) : run(float{});

@@ -1,4 +1,4 @@
-// From a tensor's dtype to a C++ type, and what the CPU kernels share: strides, accumulation types, clones per ISA.
+// From a tensor's dtype to a C++ type, and what the CPU kernels share: strides, accumulation types, blocks.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -11,14 +11,7 @@
 #include <optional>
 #include <type_traits>
 
-// One function, compiled for several instruction sets and chosen when the library is loaded. Only for plain functions,
-// whose loops are inlined into them.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(EGFORMER_NO_CLONES)
-#define EGFORMER_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define EGFORMER_CLONES
-#endif
-#define EGFORMER_INLINE inline __attribute__((always_inline))
+#include "isa.h"
 
 namespace egformer {
 

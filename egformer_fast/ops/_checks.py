@@ -29,8 +29,8 @@ def describe(value: object) -> str:
 
 
 def check_tensor(op: str, name: str, value: object, dims: str) -> None:
-    """`dims` names the dimensions, e.g. "(B, M, N, C)"; their number is what is checked."""
-    wanted = len([d for d in dims.strip("()").split(",") if d.strip()])
+    """`dims` names the dimensions, e.g. "(B, M, N, C)", "(R,)" or "()"; their number is what is checked."""
+    wanted = 0 if dims == "()" else dims.count(",") + (dims[-2] != ",")
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a Tensor of shape {dims}, got {type(value).__name__}")
     if value.dim() != wanted:

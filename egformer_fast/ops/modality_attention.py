@@ -84,11 +84,12 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor |
 
 def _check_index(index: Tensor, modalities: int) -> None:
     """Where looking at the values costs no synchronisation and breaks no graph; elsewhere such a slot is padded."""
-    if index.device.type != "cpu" or torch.compiler.is_compiling():
+    if index.device.type != "cpu" or torch.compiler.is_compiling() or index.numel() == 0:
         return
-    wrong = (index < -1) | (index >= modalities)
-    if bool(wrong.any()):
-        raise IndexError(f"{_NAME}: index must be -1 or 0 .. M-1 = {modalities - 1}, got {index[wrong][0].item()}")
+    low, high = (int(value) for value in index.aminmax())
+    if low < -1 or high >= modalities:
+        wrong = low if low < -1 else high
+        raise IndexError(f"{_NAME}: index must be -1 or 0 .. M-1 = {modalities - 1}, got {wrong}")
 
 
 def modality_attention_reference(
