@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench lint tidy format clean
 help:
 	@echo "make demo    draw scenes, train, evaluate, predict: the whole job from nothing"
 	@echo "make test    the test suite"
 	@echo "make bench   parameters, GMAC and latency into benchmarks/results"
-	@echo "make lint    ruff, mypy"
+	@echo "make lint    ruff, mypy, clang-format, clang-tidy"
 
 $(READY): pyproject.toml requirements.txt setup.py CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,14 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*.cpp csrc/*/* examples/cpp/*.cpp
+	$(MAKE) tidy
+
+# clang-tidy reads how each file is compiled from CMake; CHECKS adds to .clang-tidy's.
+CHECKS :=
+tidy: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S . -B build/tidy -G Ninja \
+	    -DTORCH_DIR="$$($(BIN)/python -c 'import torch; print(torch.__path__[0])')" > /dev/null
+	printf '%s\n' csrc/*.cpp csrc/cpu/*.cpp | xargs -P 2 -n 1 $(BIN)/clang-tidy -p build/tidy --quiet --checks='$(CHECKS)'
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
