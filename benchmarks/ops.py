@@ -1,16 +1,19 @@
 """The three ops on the CPU against what a user would write in PyTorch, at the stage shapes of MiT-B0 and B2.
 
-Baselines, each in eager mode and under torch.compile, whichever is faster:
+Baselines, each in eager mode and under torch.compile (dynamic=True: one compile serves all shapes of a rank), whichever
+is faster in a case:
     score      sigmoid(gelu(x.mean(2) @ W1' + b1) @ w2 + b2)
     drop       topk, sort, gather, normalise, einsum
     attention  gather keys and values of kept modalities, scaled_dot_product_attention with the bias as a float mask
 
-Floor: bytes that must move over the measured copy bandwidth (score, drop), FLOPs over the measured GEMM rate
-(attention), both at the same number of threads.
+Floor of forward: for score, bytes read over the measured rate of copying (read and written bytes a second); for drop,
+bytes read and written over the rate of copying into a new tensor, which drop returns too; for attention, FLOPs over the
+measured rate of a large float32 matrix product. All at the same number of threads.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import statistics
@@ -29,6 +32,9 @@ from egformer_fast import modality_attention, modality_drop, modality_score, use
 from egformer_fast.models.mit import MIT_CONFIGS
 
 MODALITIES = 4
+TURN = 0.003  # seconds of a variant's turn, at least
+CASE = 0.5  # seconds of a case, about; never fewer than 3 rounds
+FLOORS = {"modality_score": "copy", "modality_drop": "copy to new", "modality_attention": "gemm"}
 Call = Callable[..., Any]
 
 
@@ -80,48 +86,56 @@ def plain_drop(x: Tensor, score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     return kept, torch.einsum("bk,bknc->bnc", weight, kept)
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, index: Tensor, bias: Tensor) -> Tensor:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) -> Tensor:
     sample = torch.arange(q.shape[0]).unsqueeze(1)
     keys, values = (t[sample, index].transpose(1, 2).flatten(2, 3) for t in (k, v))
     mask = bias.repeat_interleave(k.shape[3], 1)[:, None, None, :].expand(-1, 1, q.shape[2], -1)
     return F.scaled_dot_product_attention(q, keys, values, mask)
 
 
-def score_case(s: Stage) -> tuple[list[Tensor], Call, Call, float]:
-    """(differentiable inputs, ours, plain, bytes that must move)."""
+@dataclass(frozen=True)
+class Case:
+    inputs: list[Tensor]  # differentiable ones
+    ours: Call  # of the inputs
+    plain: Call  # of the inputs, then `constants`
+    constants: tuple[Tensor, ...]
+    work: float  # bytes that must move, FLOPs for attention
+
+
+def score_case(s: Stage) -> Case:
     hidden = max(8, s.channels // 4)
     shapes = ((s.batch, MODALITIES, s.tokens, s.channels), (hidden, s.channels), (hidden,), (hidden,), ())
     inputs = [torch.randn(shape) for shape in shapes]
-    return inputs, modality_score, plain_score, 4.0 * inputs[0].numel()
+    return Case(inputs, modality_score, plain_score, (), 4.0 * inputs[0].numel())
 
 
-def drop_case(s: Stage) -> tuple[list[Tensor], Call, Call, float]:
+@functools.cache
+def plain_drop_of(keep: int) -> Call:
+    return functools.partial(plain_drop, keep=keep)
+
+
+def drop_case(s: Stage) -> Case:
     x = torch.randn(s.batch, MODALITIES, s.tokens, s.channels)
     moved = 4.0 * s.batch * s.tokens * s.channels * (2 * s.keep + 1)
-    return (
-        [x, torch.rand(s.batch, MODALITIES)],
-        lambda x, score: modality_drop(x, score, s.keep)[:2],
-        lambda x, score: plain_drop(x, score, s.keep),
-        moved,
-    )
+    inputs = [x, torch.rand(s.batch, MODALITIES)]
+    return Case(inputs, lambda x, score: modality_drop(x, score, s.keep)[:2], plain_drop_of(s.keep), (), moved)
 
 
-def attention_case(s: Stage) -> tuple[list[Tensor], Call, Call, float]:
-    """The last figure is FLOPs."""
+def attention_case(s: Stage) -> Case:
     dim = s.channels // s.heads
     q = torch.randn(s.batch, s.heads, s.tokens, dim)
     k, v = (torch.randn(s.batch, MODALITIES, s.heads, s.keys, dim) for _ in range(2))
     index = torch.stack([torch.randperm(MODALITIES)[: s.keep].sort().values for _ in range(s.batch)])
-    bias = torch.randn(s.batch, s.keep)
-    return (
-        [q, k, v, bias],
+    return Case(
+        [q, k, v, torch.randn(s.batch, s.keep)],
         lambda q, k, v, bias: modality_attention(q, k, v, index, bias)[0],
-        lambda q, k, v, bias: plain_attention(q, k, v, index, bias),
+        plain_attention,
+        (index,),
         4.0 * q.numel() * s.keep * s.keys,
     )
 
 
-OPS: dict[str, tuple[Callable[[Stage], tuple[list[Tensor], Call, Call, float]], tuple[int, ...]]] = {
+OPS: dict[str, tuple[Callable[[Stage], Case], tuple[int, ...]]] = {
     "modality_score": (score_case, (MODALITIES,)),
     "modality_drop": (drop_case, (4, 3, 2, 1)),
     "modality_attention": (attention_case, (4, 3, 2, 1)),
@@ -129,13 +143,15 @@ OPS: dict[str, tuple[Callable[[Stage], tuple[list[Tensor], Call, Call, float]], 
 
 
 def both_ways(function: Call, inputs: list[Tensor]) -> Callable[[], None]:
-    """Forward and backward of the sum of all outputs."""
+    """Forward, and backward from dense gradients of all outputs."""
     leaves = [t.clone().requires_grad_() for t in inputs]
+    outputs = function(*leaves)
+    several = isinstance(outputs, tuple)
+    gradients = [torch.randn_like(t) for t in (outputs if several else (outputs,))]
 
     def run() -> None:
         outputs = function(*leaves)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        torch.autograd.backward([t.sum() for t in outputs])
+        torch.autograd.backward(outputs if several else (outputs,), gradients)
         for leaf in leaves:
             leaf.grad = None
 
@@ -150,28 +166,59 @@ def forward(function: Call, inputs: list[Tensor]) -> Callable[[], None]:
     return run
 
 
-def measure(op: str, s: Stage, threads: int, rates: dict[str, float]) -> list[dict[str, Any]]:
-    make, _ = OPS[op]
-    inputs, ours, plain, work = make(s)
-    compiled = torch.compile(plain)
+def turns(variants: dict[str, Callable[[], None]]) -> tuple[dict[str, Callable[[], None]], int, int]:
+    """The variants, repeated until a turn takes some milliseconds; (repeated variants, repeats, rounds)."""
+    for run in variants.values():
+        run()
+    start = time.perf_counter()
+    for run in variants.values():
+        run()
+    once = (time.perf_counter() - start) / len(variants)
+    repeats = max(1, min(50, math.ceil(TURN / once)))
+
+    def repeated(run: Callable[[], None]) -> Callable[[], None]:
+        return lambda: [run() for _ in range(repeats)] and None
+
+    rounds = max(3, min(9, math.floor(CASE / (repeats * once * len(variants)))))
+    return {name: repeated(run) for name, run in variants.items()}, repeats, rounds
+
+
+@functools.cache
+def compiled(plain: Call) -> Call:
+    return torch.compile(plain, dynamic=True)
+
+
+def measure(op: str, s: Stage, rates: dict[str, float]) -> list[dict[str, Any]]:
+    case = OPS[op][0](s)
     rows = []
     for what, way in (("forward", forward), ("forward + backward", both_ways)):
         with use_backend("cpu"):
-            timings = alternate(
-                {"cpu": way(ours, inputs), "eager": way(plain, inputs), "compile": way(compiled, inputs)}, rounds=5
+            variants, repeats, rounds = turns(
+                {
+                    "cpu": way(case.ours, case.inputs),
+                    "eager": way(lambda *a: case.plain(*a, *case.constants), case.inputs),
+                    "compile": way(lambda *a: compiled(case.plain)(*a, *case.constants), case.inputs),
+                }
             )
-        best = min(timings["eager"]["median_s"], timings["compile"]["median_s"])
-        row = {"op": op, "what": what, "threads": threads, **vars(s), "timings": timings}
-        row["speedup"] = best / timings["cpu"]["median_s"]
+            timings = alternate(variants, rounds=rounds, warmup=1)
+        milliseconds = {
+            name: [
+                float(f"{1000 * value / repeats:.4g}")
+                for value in (t["quartiles_s"][0], t["median_s"], t["quartiles_s"][1])
+            ]
+            for name, t in timings.items()
+        }
+        ours_ms = milliseconds["cpu"][1]
+        row = {"op": op, "what": what, **vars(s), "quartiles_ms": milliseconds, "rounds": rounds}
+        row["speedup"] = round(min(milliseconds["eager"][1], milliseconds["compile"][1]) / ours_ms, 3)
         if what == "forward":
-            rate = rates["gemm_flops"] if op == "modality_attention" else rates["copy_bytes"]
-            row["over_floor"] = timings["cpu"]["median_s"] / (work / rate)
+            row["over_floor"] = round(ours_ms / (1000 * case.work / rates[FLOORS[op]]), 3)
         rows.append(row)
     return rows
 
 
 def ceilings() -> dict[str, float]:
-    """Measured copy bandwidth (bytes read and written a second) and float32 GEMM rate (FLOPs a second)."""
+    """Measured rates: bytes a second of copying and of copying into a new tensor, float32 FLOPs a second."""
 
     def best(run: Callable[[], Any], times: int = 7) -> float:
         seconds = []
@@ -185,27 +232,66 @@ def ceilings() -> dict[str, float]:
     target = torch.empty_like(source)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     return {
-        "copy_bytes": 8.0 * source.numel() / best(lambda: target.copy_(source)),
-        "gemm_flops": 2.0 * 1024**3 / best(lambda: a @ b),
+        "copy": 8.0 * source.numel() / best(lambda: target.copy_(source)),
+        "copy to new": 8.0 * source.numel() / best(source.clone),
+        "gemm": 2.0 * 1024**3 / best(lambda: a @ b),
     }
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By op and direction: geometric mean and smallest speedup; distance from the floor at the two largest shapes."""
+    result = []
+    for op, what in itertools.product(OPS, ("forward", "forward + backward")):
+        chosen = [row for row in rows if (row["op"], row["what"]) == (op, what)]
+        if not chosen:
+            continue
+        slowest = min(chosen, key=lambda row: row["speedup"])
+        entry = {
+            "op": op,
+            "what": what,
+            "cases": len(chosen),
+            "geometric_mean": round(statistics.geometric_mean(row["speedup"] for row in chosen), 3),
+            "smallest": slowest["speedup"],
+            "smallest_at": {name: slowest[name] for name in ("backbone", "size", "stage", "batch", "keep")},
+            "below_0.9": sum(row["speedup"] < 0.9 for row in chosen),
+        }
+        if what == "forward":
+            by_size: dict[tuple[Any, ...], list[float]] = {}
+            for row in chosen:
+                shape = Stage(*(row[name] for name in ("backbone", "size", "stage", "batch", "keep")))
+                by_size.setdefault((shape.batch * shape.tokens * shape.channels,), []).append(row["over_floor"])
+            largest = sorted(by_size)[-2:]
+            entry["over_floor_largest"] = [round(statistics.geometric_mean(by_size[size]), 3) for size in largest]
+        result.append(entry)
+    return result
+
+
+def run_ops(threads: int, chosen: tuple[Stage, ...] | None = None) -> dict[str, Any]:
+    """All ops at all stage shapes (or at `chosen` ones) on `threads` threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    torch._dynamo.config.recompile_limit = 64
+    torch.compiler.reset()
+    compiled.cache_clear()
+    rates = ceilings()
+    rows: list[dict[str, Any]] = []
+    try:
+        for op, (_, keeps) in OPS.items():
+            for number, stage in enumerate(chosen or stages(keeps)):
+                rows += measure(op, stage, rates)
+                print(f"  {op} {number + 1}: {stage}, {rows[-2]['speedup']}x, {rows[-1]['speedup']}x", flush=True)
+    finally:
+        torch.set_num_threads(before)
+    return {"threads": threads, "rates": rates, "summary": summary(rows), "rows": rows}
 
 
 @case
-def ops() -> dict[str, Any]:
-    """All ops at all stage shapes, 1 and 2 threads; geometric means by op."""
-    rows: list[dict[str, Any]] = []
-    rates = {}
-    before = torch.get_num_threads()
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        rates[threads] = ceilings()
-        for op, (_, keeps) in OPS.items():
-            for stage in stages(keeps):
-                rows += measure(op, stage, threads, rates[threads])
-    torch.set_num_threads(before)
-    means = {
-        f"{op}, {what}": statistics.geometric_mean(r["speedup"] for r in rows if (r["op"], r["what"]) == (op, what))
-        for op in OPS
-        for what in ("forward", "forward + backward")
-    }
-    return {"ceilings": rates, "geometric_mean_speedup": means, "rows": rows}
+def ops_1_thread() -> dict[str, Any]:
+    """All ops at all stage shapes on one thread."""
+    return run_ops(1)
+
+
+@case
+def ops_2_threads() -> dict[str, Any]:
+    """All ops at all stage shapes on two threads."""
+    return run_ops(2)

@@ -51,11 +51,18 @@ def run_case(name: str) -> Path:
     return write_result(name, result)
 
 
+def _lines(result: dict[str, Any]) -> str:
+    """JSON with one line for each of the result's `rows`, which can be hundreds."""
+    rows = [json.dumps(row) for row in result.get("rows", [])]
+    text = json.dumps({**result, "rows": []} if rows else result, indent=1)
+    return text.replace('"rows": []', '"rows": [\n  ' + ",\n  ".join(rows) + "\n ]") if rows else text
+
+
 def write_result(name: str, result: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.write_text(_lines(result) + "\n")
     os.replace(partial, path)
     return path
 
