@@ -71,6 +71,29 @@ def latency() -> str:
     return markdown(head, rows) + f"\n\nBackend `{result['backend']}`. " + source(result)
 
 
+@table
+def ops() -> str:
+    """Speed of the C++ kernels by op, and their distance from the floor."""
+    results = [read_result(name) for name in ("ops_1_thread", "ops_2_threads")]
+    rows = []
+    for number, entry in enumerate(results[0]["summary"]):
+        row = [f"{entry['op']}, {entry['what']}", str(entry["cases"])]
+        for result in results:
+            here = result["summary"][number]
+            row.append(f"{here['geometric_mean']:.2f}x, {here['smallest']:.2f}x, {here['below_0.9']}")
+        floors = [result["summary"][number].get("over_floor_largest") for result in results]
+        row += ["" if floor is None else " and ".join(f"{value:.2f}" for value in floor) for floor in floors]
+        rows.append(row)
+    head = ["op", "cases"]
+    head += [f"{r['threads']} thread(s): mean, slowest, below 0.9x" for r in results]
+    head += [f"times the floor, {r['threads']} thread(s)" for r in results]
+    return (
+        markdown(head, rows)
+        + "\n\n"
+        + source({**results[0], "command": "python -m benchmarks.run ops_1_thread ops_2_threads"})
+    )
+
+
 # On the 70 test frames, from the evaluation notebook of OmbriaNet's authors: pixel accuracy, mean IoU, fwIoU.
 PUBLISHED = {
     "OmbriaNet, all four (published)": (0.8900, 0.7050, 0.8207),
