@@ -25,6 +25,7 @@ from .description import IGNORE, Description, Label, Modality, load_description
 from .listing import base_split, list_names, place
 from .reading import full_scale, read_label, read_map
 from .section import nearest
+from .sources import SETS
 from .transforms import Frame, Transform, deterministic_part, resize
 
 
@@ -139,7 +140,7 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
     def _tags(self, index: int, frame: Frame) -> dict[str, Any]:
         name = self.names[index]
         condition, _, rest = name.partition("/") if self.description.has_conditions else ("", "", name)
-        case = next((case for case in self.description.cases if case in rest), "")
+        case = next((case for case, word in self.description.cases.items() if word in rest), "")
         present = torch.tensor(list(frame.present.values()))
         return {"present": present, "name": name, "condition": condition, "case": case}
 
@@ -155,7 +156,8 @@ class FolderDataset(DescribedFrames):
     """One split of a data set.
 
     Args:
-        description: path of a dataset.yaml (see description.py), or one that is loaded.
+        description: path of a dataset.yaml (see description.py), name of one that comes with the package, or one
+            that is loaded.
         root: folder of the data; default: the environment variable that `root_env` names, else `root` of the
             description relative to its file, else its file's folder.
         split: name of a split in the description.
@@ -179,14 +181,15 @@ class FolderDataset(DescribedFrames):
         self.root = find_root(described, root)
         sensors = _choose(described, modalities)
         super().__init__(described, sensors, list_names(described, self.root, split), split, transform, cache)
-        self._folder = base_split(described, split).folder or ""
+        base = base_split(described, split)
+        self._folder, self._label = base.folder or "", None if base.unlabelled else described.label
 
     def files(self, index: int) -> dict[str, Path]:
         """Path of every modality and of the label ("label"); optional ones only where the file exists."""
         name, conditions = self.names[index], self.description.has_conditions
         owners: dict[str, Modality | Label] = dict(self.sensors)
-        if self.description.label:
-            owners["label"] = self.description.label
+        if self._label:
+            owners["label"] = self._label
         paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
         return {key: path for key, path in paths.items() if not owners[key].optional or path.is_file()}
 
@@ -198,6 +201,9 @@ def find_root(description: Description, root: str | Path | None = None) -> Path:
         path, origin = Path(root), "given as root"
     elif env and os.environ.get(env):
         path, origin = Path(os.environ[env]), f"from the environment variable {env}"
+    elif description.root is None and description.source.parent == SETS:
+        wanted = "give it as root (--root, data.root)" + (f", or set {env}" if env else "")
+        raise DataError(f"data set '{description.name}' lies in a folder that is not known: {wanted}")
     else:
         path, origin = description.source.parent / (description.root or ""), f"from {description.source}"
         origin += f"; {env} is not set" if env else ""

@@ -116,7 +116,9 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
 
 def _from_files(description: Description, root: Path, split: Split) -> list[str]:
     label, folder = description.label, split.folder or ""
-    templates = [label.path] if label and not label.optional else list(description.templates().values())
+    templates = [sensor.path for sensor in description.modalities.values()]
+    if label and not split.unlabelled:
+        templates = [*templates, label.path] if label.optional else [label.path]
     names: set[str] = set()
     for template in templates:
         names |= matching_names(template, root, folder, description.has_conditions)

@@ -36,7 +36,7 @@ class InputFrames(DescribedFrames):
     def __init__(self, description: Description, modalities: list[str], paths: Mapping[str, Path]) -> None:
         self._frames = _frames({name: Path(path) for name, path in paths.items()}, description.modalities)
         sensors = {name: replace(description.modalities[name], path="{id}", optional=True) for name in modalities}
-        unlabelled = replace(description, label=None, modalities=sensors, cases=())
+        unlabelled = replace(description, label=None, modalities=sensors, cases={})
         super().__init__(unlabelled, sensors, sorted(self._frames), "input")
 
     def files(self, index: int) -> Files:

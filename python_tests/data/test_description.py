@@ -133,6 +133,8 @@ def test_without_label() -> None:
         (("splits", "val", "share"), 1.0, ["between 0 and 1"]),
         (("splits", "val", "without"), "test", ["either a share or without"]),
         (("splits", "val", "folder"), "x", ["comes from the split named by `of`"]),
+        (("splits", "val", "unlabelled"), True, ["comes from the split named by `of`"]),
+        (("splits", "test"), {"frames": "many"}, ["splits.test.frames", "wanted a whole number"]),
         (("splits", "train"), {"share": 0.5}, ["splits.train.share", "goes with `of`"]),
         (("splits", "train"), 3, ["splits.train", "wanted a mapping"]),
     ],
@@ -151,10 +153,20 @@ def test_wrong_number_of_means() -> None:
     assert "modalities.rgb.std: wanted positive numbers" in message(content)
 
 
+def test_cases_are_words_or_named_words() -> None:
+    assert parse_description(changed("cases", value=["dark"]), Path("toy.yaml")).cases == {"dark": "dark"}
+    assert parse_description(changed("cases", value={"night": "N"}), Path("toy.yaml")).cases == {"night": "N"}
+    assert "cases.night: wanted text; found 3" in message(changed("cases", value={"night": 3}))
+
+
 def test_condition_must_be_where_names_are_read() -> None:
     content = changed("modalities", "rgb", "path", value="{condition}/{split}/{id}.png")
     assert "label.path: wanted {condition}" in message(content)
     content["label"] = None
+    assert "modalities.depth.path: wanted {condition}" in message(content)
+    content["label"] = {"path": "{condition}/{id}.png"}
+    parse_description(content, Path("toy.yaml"))
+    content["splits"]["hidden"] = {"unlabelled": True}
     assert "modalities.depth.path: wanted {condition}" in message(content)
 
 
