@@ -2,7 +2,7 @@
 augment all modalities and the label alike (transforms.py), `check-data` walks a whole set (check.py)."""
 
 from .check import CheckReport, check_dataset
-from .description import Description, Modality, default_palette, load_description
+from .description import Description, Modality, default_palette, load_description, map_description
 from .folder import DescribedFrames, FolderDataset
 from .transforms import (
     Compose,
@@ -36,4 +36,5 @@ __all__ = [
     "check_dataset",
     "default_palette",
     "load_description",
+    "map_description",
 ]

@@ -82,6 +82,7 @@ class CheckReport:
     presence: dict[str, int]
     moments: dict[str, Moments]
     pixels: np.ndarray
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -95,6 +96,7 @@ class CheckReport:
     def __str__(self) -> str:
         lines = [f"{self.name}, split '{self.split}': {self.frames} frames"]
         lines += [f"  problem: {problem}" for problem in self.problems]
+        lines += [f"  {note}" for note in self.notes]
         for name, moments in self.moments.items():
             lines.append(f"  {name}: in {self.presence[name]} of {self.frames} frames")
             if moments.count.any():
@@ -129,7 +131,7 @@ def check_dataset(dataset: FolderDataset, progress: bool = True) -> CheckReport:
     moments = {name: Moments.none(channels) for name, channels in dataset.modalities.items()}
     report = CheckReport(
         dataset.name, dataset.split, frames, classes, [], dict.fromkeys(moments, 0), moments,
-        np.zeros(len(classes) + 1, np.int64),
+        np.zeros(len(classes) + 1, np.int64), list(_mapping(dataset)),
     )  # fmt: skip
     lacks = _Lacks(dataset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -183,6 +185,12 @@ class _Lacks:
         if len(paths) < self._seen or missing is None:
             return f"{owner}: {len(paths)} of {self._seen} frames have no file, the first {paths[0]}"
         return f"{owner}: none of the {self._seen} frames has a file; folder {missing} does not exist"
+
+
+def _mapping(dataset: FolderDataset) -> Iterator[str]:
+    if mapped := dataset.description.mapped:
+        yield f"ignored, since {mapped.space.name} has no such class: {', '.join(mapped.ignored) or 'nothing'}"
+        yield f"classes of {mapped.space.name} that no label becomes: {', '.join(mapped.empty) or 'none'}"
 
 
 def _wrong_count(dataset: FolderDataset) -> Iterator[str]:

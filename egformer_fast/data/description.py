@@ -20,6 +20,8 @@
       ignore: [0, 255]                     file values that become IGNORE (default: 255 where `values` is not given)
       channel: 0                           which channel of a label file that has several
       optional: false                      true: a frame without label file is all IGNORE
+      space: deliver25                     the label space that the classes are (see label_space.py)
+      map_to: cityscapes19                 read labels in the classes of this space instead; `classes` stay the files'
     classes: [dry, flood]
     palette: [[200, 180, 120], [30, 100, 220]]         default: generated
     cases: [motionblur, lidarjitter]                   a frame is of the first case whose word its {id} holds; or
@@ -41,7 +43,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .label import IGNORE, Label, default_palette, read_label_section, read_palette
+from egformer_fast.errors import DataError
+
+from .label import IGNORE, Label, default_palette, read_classes, read_label_section, read_palette
+from .label_space import Mapped, map_labels
 from .modality import IMAGENET_MEAN, IMAGENET_STD, KINDS, SPARSE_KINDS, Modality, read_modality
 from .section import Section
 from .sources import find_description, read_content
@@ -58,6 +63,7 @@ __all__ = [
     "Split",
     "default_palette",
     "load_description",
+    "map_description",
     "parse_description",
 ]
 
@@ -83,7 +89,7 @@ class Split:
 @dataclass(frozen=True)
 class Description:
     """A parsed `dataset.yaml`. `palette: (num_classes, 3)` uint8; `source` is the file it was read from; `cases`: name
-    of a case -> the word in a frame's {id}."""
+    of a case -> the word in a frame's {id}; `mapped`: where the classes are not those of the files."""
 
     name: str
     source: Path
@@ -95,6 +101,7 @@ class Description:
     palette: np.ndarray
     splits: dict[str, Split]
     cases: dict[str, str] = field(default_factory=dict)
+    mapped: Mapped | None = None
 
     def templates(self) -> dict[str, str]:
         """Path template of every modality, and of the label under the key "label"."""
@@ -120,9 +127,7 @@ def parse_description(content: object, source: Path) -> Description:
     """The same from the loaded YAML content; `source` names it in messages and anchors a relative root."""
     known = ("name", "root_env", "root", "modalities", "label", "classes", "palette", "splits", "cases")
     top = Section(content, str(source), "", known)
-    classes = tuple(top.texts("classes"))
-    if not 1 <= len(classes) <= IGNORE or len(set(classes)) != len(classes):
-        raise top.error("classes", f"wanted 1 to {IGNORE} distinct names", list(classes))
+    classes = read_classes(top)
     modalities = {name: read_modality(top, name) for name in top.names("modalities")}
     description = Description(
         name=top.text("name", source.stem),
@@ -137,7 +142,26 @@ def parse_description(content: object, source: Path) -> Description:
         cases=_cases(top),
     )
     _check_conditions(description, top)
-    return description
+    target = top.sub("label").text("map_to", None) if description.label else None
+    if target is None:
+        return description
+    try:
+        return map_description(description, target)
+    except DataError as error:
+        raise DataError(f"{source}: label.map_to: {error}") from error
+
+
+def map_description(description: Description, space: str) -> Description:
+    """The description with its labels, classes and colours in another label space (see label_space.py).
+
+    Raises DataError: no labels, or as map_labels.
+    """
+    if description.label is None:
+        raise DataError(f"data set '{description.name}' has no labels to map to '{space}'")
+    mapped = map_labels(description.label, description.classes, space)
+    return replace(
+        description, label=mapped.label, classes=mapped.space.classes, palette=mapped.space.palette, mapped=mapped
+    )
 
 
 def _cases(top: Section) -> dict[str, str]:

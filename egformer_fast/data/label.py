@@ -15,16 +15,26 @@ IGNORE = 255
 
 @dataclass(frozen=True)
 class Label:
-    """The label files. `values` maps every allowed file value to its class, or to IGNORE."""
+    """The label files. `values` maps every allowed file value to its class, or to IGNORE. `space`: the name of the
+    label space of the classes (see label_space.py)."""
 
     path: str
     values: Mapping[int, int]
     channel: int | None
     optional: bool
+    space: str | None = None
+
+
+def read_classes(top: Section) -> tuple[str, ...]:
+    """The names under `classes`."""
+    classes = tuple(top.texts("classes"))
+    if not 1 <= len(classes) <= IGNORE or len(set(classes)) != len(classes):
+        raise top.error("classes", f"wanted 1 to {IGNORE} distinct names", list(classes))
+    return classes
 
 
 def read_label_section(top: Section, num_classes: int) -> Label:
-    section = top.sub("label", ("path", "values", "offset", "ignore", "channel", "optional"))
+    section = top.sub("label", ("path", "values", "offset", "ignore", "channel", "optional", "space", "map_to"))
     if section.has("values") and section.has("offset"):
         raise section.error("offset", "wanted either values or offset, not both", section.raw["offset"])
     if section.has("values"):
@@ -43,7 +53,7 @@ def read_label_section(top: Section, num_classes: int) -> Label:
     if any(not -(2**15) <= value < 2**16 for value in values):
         raise section.error("values", "wanted file values from -32768 to 65535", sorted(values))
     channel = section.integer("channel", None)
-    return Label(read_template(section), values, channel, section.flag("optional", False))
+    return Label(read_template(section), values, channel, section.flag("optional", False), section.text("space", None))
 
 
 def read_palette(top: Section, num_classes: int) -> np.ndarray:

@@ -99,7 +99,7 @@ def test_without_label() -> None:
         (("modalitys",), {}, ["unknown key 'modalitys'", "did you mean 'modalities'?"]),
         (("modalities", "rgb", "chanels"), 3, ["unknown key 'modalities.rgb.chanels'", "'channels'"]),
         (("label", "offsett"), 1, ["unknown key 'label.offsett'", "'offset'"]),
-        (("label", "xyz"), 1, ["valid: path, values, offset, ignore, channel, optional"]),
+        (("label", "xyz"), 1, ["valid: path, values, offset, ignore, channel, optional, space, map_to"]),
         (("splits", "val", "shares"), 1, ["unknown key 'splits.val.shares'", "'share'"]),
         (("modalities", "rgb", "kind"), "rbg", ["modalities.rgb.kind", "unknown value 'rbg'", "'rgb'"]),
         (("modalities", "depth", "resize"), "linear", ["modalities.depth.resize", "'linear'", "'bilinear'"]),
