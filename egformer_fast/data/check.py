@@ -24,6 +24,7 @@ from egformer_fast.errors import DataError
 from .description import load_description
 from .folder import FolderDataset, scaled, size_problem
 from .listing import base_split, list_names, matching_names
+from .sensor_files import files_of
 from .sources import known_sets
 
 
@@ -203,8 +204,10 @@ def _inspect(dataset: FolderDataset, index: int) -> _Facts:
     """Each file for itself, so that a frame's first problem does not hide the next."""
     facts, raws, label, files = _Facts(), {}, None, dataset.files(index)
     for key, path in files.items():
-        if not path.is_file():
-            facts.absent[key] = path
+        sensor = dataset.sensors.get(key)
+        lacking = [file for file in (files_of(path, sensor) if sensor else [path]) if not file.is_file()]
+        if lacking:
+            facts.absent[key] = lacking[0]
             continue
         try:
             if key == "label":
@@ -243,7 +246,7 @@ def _without_label(dataset: FolderDataset) -> Iterator[str]:
     for name, sensor in dataset.sensors.items():
         if conditions and "{condition}" not in sensor.path:
             continue
-        extra = sorted(matching_names(sensor.path, dataset.root, folder, conditions) - labelled)
+        extra = sorted(matching_names(sensor.first_path, dataset.root, folder, conditions) - labelled)
         if extra:
             yield f"modality '{name}' has {len(extra)} file(s) without a label file, the first of frame '{extra[0]}'"
 

@@ -14,6 +14,9 @@
         std: [0.2, 0.2, 0.2]               default ImageNet for rgb, else 1
         optional: true                     an absent file is a missing sensor (default false: an error)
         resize: nearest                    nearest or bilinear: where its files have another size than the label
+      parts: [sin, cos]                  one channel from each file that {part} in the path gives
+      angle: once                        kind aolp: the files hold sin and cos of the angle of polarisation (once), or
+                                         of twice the angle (twice); two channels, read as the latter
     label:
       path: "mask/{split}/{condition}/{id}.png"
       values: {0: 0, 255: 1}               file value -> class;  or  offset: -1  (class = file value + offset)
@@ -24,6 +27,7 @@
       map_to: cityscapes19                 read labels in the classes of this space instead; `classes` stay the files'
     classes: [dry, flood]
     palette: [[200, 180, 120], [30, 100, 220]]         default: generated
+    cut: {left: 192}                                   pixels to leave out of every file: left, right, top, bottom
     cases: [motionblur, lidarjitter]                   a frame is of the first case whose word its {id} holds; or
     cases: {day: D, night: N}                          name of the case: word
     splits:
@@ -101,11 +105,12 @@ class Description:
     palette: np.ndarray
     splits: dict[str, Split]
     cases: dict[str, str] = field(default_factory=dict)
+    cut: tuple[int, int, int, int] = (0, 0, 0, 0)
     mapped: Mapped | None = None
 
     def templates(self) -> dict[str, str]:
         """Path template of every modality, and of the label under the key "label"."""
-        paths = {name: modality.path for name, modality in self.modalities.items()}
+        paths = {name: modality.first_path for name, modality in self.modalities.items()}
         return paths | ({"label": self.label.path} if self.label else {})
 
     @property
@@ -125,7 +130,7 @@ def load_description(source: str | Path) -> Description:
 
 def parse_description(content: object, source: Path) -> Description:
     """The same from the loaded YAML content; `source` names it in messages and anchors a relative root."""
-    known = ("name", "root_env", "root", "modalities", "label", "classes", "palette", "splits", "cases")
+    known = ("name", "root_env", "root", "modalities", "label", "classes", "palette", "splits", "cases", "cut")
     top = Section(content, str(source), "", known)
     classes = read_classes(top)
     modalities = {name: read_modality(top, name) for name in top.names("modalities")}
@@ -140,6 +145,7 @@ def parse_description(content: object, source: Path) -> Description:
         palette=read_palette(top, len(classes)),
         splits=_splits(top),
         cases=_cases(top),
+        cut=_cut(top),
     )
     _check_conditions(description, top)
     target = top.sub("label").text("map_to", None) if description.label else None
@@ -169,6 +175,18 @@ def _cases(top: Section) -> dict[str, str]:
         section = top.sub("cases")
         return {name: section.text(name) for name in section.raw}
     return {word: word for word in top.texts("cases", ())}
+
+
+def _cut(top: Section) -> tuple[int, int, int, int]:
+    """(left, right, top, bottom)"""
+    if not top.has("cut"):
+        return (0, 0, 0, 0)
+    section = top.sub("cut", ("left", "right", "top", "bottom"))
+    left, right, above, below = (section.integer(side, 0) for side in ("left", "right", "top", "bottom"))
+    for side, pixels in section.raw.items():
+        if pixels < 0:
+            raise section.error(side, "wanted 0 or more pixels", pixels)
+    return left, right, above, below
 
 
 def _splits(top: Section) -> dict[str, Split]:

@@ -23,8 +23,9 @@ from egformer_fast.errors import DataError
 
 from .description import IGNORE, Description, Label, Modality, load_description
 from .listing import base_split, list_names, place
-from .reading import full_scale, read_label, read_map
+from .reading import full_scale, read_label
 from .section import nearest
+from .sensor_files import is_there, read_sensor, trimmed
 from .sources import SETS
 from .transforms import Frame, Transform, deterministic_part, resize
 
@@ -56,12 +57,14 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         self.description, self.sensors, self.names, self.split = description, sensors, names, split
         self.name, self.transform = description.name, transform
         self.modalities = {name: sensor.channels for name, sensor in sensors.items()}
+        self.angles = [name for name, sensor in sensors.items() if sensor.kind == "aolp"]
         self.classes, self.palette = list(description.classes), description.palette
         self._cache: dict[Path, np.ndarray] | None = {} if cache else None
 
     @abstractmethod
     def files(self, index: int) -> dict[str, Path]:
-        """Path of every modality that a frame has, and of its label ("label")."""
+        """Path of every modality that a frame has, and of its label ("label"). With {part} in it, where a sensor has
+        several files (see sensor_files.py)."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,14 +87,16 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         return self._tags(index, frame) | {"inputs": inputs, "label": frame.label.astype(np.int64)}
 
     def read_map(self, name: str, path: Path) -> np.ndarray:
-        """(C, H, W) of one file of a modality, in the file's dtype; not to be written to."""
-        return self._cached(path, lambda: read_map(path, self.sensors[name].channels))
+        """(C, H, W) of one file of a modality (of several, where {part} is in the path), not yet scaled; not to be
+        written to."""
+        return self._cached(path, lambda: read_sensor(path, self.sensors[name], self.description.cut))
 
     def read_label(self, path: Path) -> np.ndarray:
         """(H, W) uint8 of a label file; not to be written to."""
         label = self.description.label
         assert label is not None
-        return self._cached(path, lambda: read_label(path, label.values, label.channel))
+        cut = self.description.cut
+        return self._cached(path, lambda: trimmed(read_label(path, label.values, label.channel), cut, path))
 
     def frame(self, index: int) -> Frame:
         """The frame as it lies in the files, scaled, all maps of one size."""
@@ -191,7 +196,7 @@ class FolderDataset(DescribedFrames):
         if self._label:
             owners["label"] = self._label
         paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
-        return {key: path for key, path in paths.items() if not owners[key].optional or path.is_file()}
+        return {key: p for key, p in paths.items() if not owners[key].optional or is_there(p, self.sensors.get(key))}
 
 
 def find_root(description: Description, root: str | Path | None = None) -> Path:

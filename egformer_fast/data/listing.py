@@ -60,9 +60,9 @@ def base_split(description: Description, split: str) -> Split:
 
 
 def place(template: str, folder: str, name: str, conditions: bool) -> str:
-    """Path of a frame's file relative to the root; `conditions`: the name starts with one."""
+    """Path of a frame's file relative to the root; `conditions`: the name starts with one. {part} stays."""
     condition, identity = name.split("/", 1) if conditions else ("", name)
-    parts = {"split": folder, "condition": condition, "id": identity}
+    parts = {"split": folder, "condition": condition, "id": identity, "part": "{part}"}
     return re.sub(r"{(\w+)}", lambda match: parts[match[1]], template)
 
 
@@ -116,7 +116,7 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
 
 def _from_files(description: Description, root: Path, split: Split) -> list[str]:
     label, folder = description.label, split.folder or ""
-    templates = [sensor.path for sensor in description.modalities.values()]
+    templates = [sensor.first_path for sensor in description.modalities.values()]
     if label and not split.unlabelled:
         templates = [*templates, label.path] if label.optional else [label.path]
     names: set[str] = set()

@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from .polarisation import ANGLES
 from .section import Section
 
-KINDS = ("rgb", "nir", "thermal", "sar", "polarisation", "depth", "lidar", "radar", "event", "other")
+KINDS = ("rgb", "nir", "thermal", "sar", "polarisation", "aolp", "depth", "lidar", "radar", "event", "other")
 SPARSE_KINDS = frozenset({"depth", "lidar", "radar", "event"})
 RESIZE_MODES = ("nearest", "bilinear")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PLACEHOLDERS = ("split", "condition", "id")
+PART = "{part}"
 
 
 @dataclass(frozen=True)
 class Modality:
-    """One sensor. `mean` and `std` hold one number per channel and apply to scaled values."""
+    """One sensor. `mean` and `std` hold one number per channel and apply to scaled values; `parts` are what {part} in
+    the path stands for, one channel each; `angle` says what kind aolp holds in its files (see polarisation.py)."""
 
     name: str
     path: str
@@ -28,17 +31,28 @@ class Modality:
     std: tuple[float, ...]
     optional: bool
     resize: str | None
+    parts: tuple[str, ...] = ()
+    angle: str | None = None
+
+    @property
+    def first_path(self) -> str:
+        """The path template of the first part."""
+        return self.path.replace(PART, self.parts[0]) if self.parts else self.path
 
 
 def read_modality(top: Section, name: str) -> Modality:
-    known = ("path", "kind", "channels", "scale", "mean", "std", "optional", "resize")
+    known = ("path", "kind", "channels", "scale", "mean", "std", "optional", "resize", "parts", "angle")
     if not re.fullmatch(r"[A-Za-z_]\w*", name) or name == "label":
         raise top.error("modalities", "wanted names of letters, digits and underscores, not 'label'", name)
     section = top.sub("modalities").sub(name, known)
     kind = section.choice("kind", KINDS, "other")
-    channels = section.integer("channels", 3 if kind == "rgb" else 1)
-    if channels < 1 or (kind == "rgb" and channels != 3):
-        raise section.error("channels", "wanted 3 for kind rgb, else 1 or more", channels)
+    parts = tuple(section.texts("parts", ()))
+    fixed = {"rgb": 3, "aolp": 2}.get(str(kind))
+    channels = section.integer("channels", fixed or len(parts) or 1)
+    if channels < 1 or channels != (fixed or channels):
+        raise section.error("channels", "wanted 3 for kind rgb, 2 for aolp, else 1 or more", channels)
+    if parts and len(parts) != channels:
+        raise section.error("parts", f"wanted {channels}, one a channel", list(parts))
     scale = section.number("scale", None)
     if scale is not None and not scale > 0:
         raise section.error("scale", "wanted a positive number", scale)
@@ -48,25 +62,41 @@ def read_modality(top: Section, name: str) -> Modality:
     std = section.numbers("std", channels, IMAGENET_STD if rgb else (1.0,) * channels)
     if min(std) <= 0:
         raise section.error("std", "wanted positive numbers", list(std))
+    mean = section.numbers("mean", channels, IMAGENET_MEAN if rgb else (0.0,) * channels)
+    if kind == "aolp" and any(mean):
+        raise section.error("mean", "wanted 0 for kind aolp, whose signs mean a direction", list(mean))
     return Modality(
         name=name,
-        path=read_template(section),
+        path=read_template(section, parts),
         kind=kind,
         channels=channels,
         scale=scale,
-        mean=section.numbers("mean", channels, IMAGENET_MEAN if rgb else (0.0,) * channels),
+        mean=mean,
         std=std,
         optional=section.flag("optional", False),
         resize=section.choice("resize", RESIZE_MODES, None),
+        parts=parts,
+        angle=_angle(section, str(kind)),
     )
 
 
-def read_template(section: Section) -> str:
+def _angle(section: Section, kind: str) -> str | None:
+    if kind == "aolp":
+        return section.choice("angle", ANGLES)
+    if section.has("angle"):
+        raise section.error("angle", "goes with kind aolp", section.raw["angle"])
+    return None
+
+
+def read_template(section: Section, parts: tuple[str, ...] = ()) -> str:
+    """The key `path`: checked, with forward slashes."""
     path = section.text("path").replace("\\", "/")
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
         raise section.error("path", "wanted a path relative to the root", path)
-    for placeholder in re.findall(r"{(.*?)}", path):
+    for placeholder in re.findall(r"{(.*?)}", path.replace(PART, "")):
         section.check_name("path", placeholder, PLACEHOLDERS, "placeholder")
+    if (PART in path) != bool(parts):
+        raise section.error("path", "wanted {part} in it where `parts` are given, and nowhere else", path)
     if "{id}" not in path:
         raise section.error("path", "wanted a template with {id}", path)
     return path

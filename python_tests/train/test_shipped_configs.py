@@ -15,7 +15,16 @@ from egformer_fast.train.run_folder import check_folder, prepare_folder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PUBLISHED = {
-    "deliver": {"epochs": 200, "batch_size": 2, "lr": 6e-5, "size": [1024, 1024], "warmup": 10 / 200},
+    "deliver": {
+        "epochs": 200,
+        "batch_size": 2,
+        "lr": 6e-5,
+        "size": [1024, 1024],
+        "warmup": 10 / 200,
+        "scale": [0.5, 2],
+    },
+    # A short side of 1024 pixels is resized to half to twice of 512.
+    "mcubes": {"epochs": 500, "batch_size": 4, "lr": 6e-5, "size": [512, 512], "warmup": 10 / 500, "scale": [0.25, 1]},
 }
 
 
@@ -33,7 +42,7 @@ def test_published_figures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train.warmup == pytest.approx(published["warmup"])
     assert (train.weight_decay, train.schedule, train.autocast, train.seed) == (0.01, "poly", "none", 3407)
     assert (train.loss, train.ohem_threshold, train.ohem_min_share) == ("ohem", 0.7, 1 / 16)
-    assert config.data.scale == [0.5, 2.0]
+    assert config.data.scale == published["scale"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
