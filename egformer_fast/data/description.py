@@ -14,6 +14,7 @@
         std: [0.2, 0.2, 0.2]               default ImageNet for rgb, else 1
         optional: true                     an absent file is a missing sensor (default false: an error)
         resize: nearest                    nearest or bilinear: where its files have another size than the label
+      select: [3]                        channels of the file, from 0, alpha included (default: all but alpha)
       parts: [sin, cos]                  one channel from each file that {part} in the path gives
       angle: once                        kind aolp: the files hold sin and cos of the angle of polarisation (once), or
                                          of twice the angle (twice); two channels, read as the latter
@@ -32,7 +33,8 @@
     cases: {day: D, night: N}                          name of the case: word
     splits:
       train_all: train                     the folder that {split} stands for (null: the split's own name)
-      test: {folder: test, list: lists/test.txt}       frame names from a file under the root, one a line
+      test: {folder: test, list: lists/test.txt}       frame names from a file under the root, one a line; or paths of
+                                                       a frame's files, as the templates have them
       hidden: {unlabelled: true, frames: 750}          labels are not read; `check-data` expects so many frames
       val: {of: train_all, share: 0.15, seed: 0}       a seeded share of a split named above
       train: {of: train_all, without: val}             the rest of it

@@ -59,7 +59,7 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         self.modalities = {name: sensor.channels for name, sensor in sensors.items()}
         self.angles = [name for name, sensor in sensors.items() if sensor.kind == "aolp"]
         self.classes, self.palette = list(description.classes), description.palette
-        self._cache: dict[Path, np.ndarray] | None = {} if cache else None
+        self._cache: dict[tuple[str, Path], np.ndarray] | None = {} if cache else None
 
     @abstractmethod
     def files(self, index: int) -> dict[str, Path]:
@@ -89,14 +89,14 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
     def read_map(self, name: str, path: Path) -> np.ndarray:
         """(C, H, W) of one file of a modality (of several, where {part} is in the path), not yet scaled; not to be
         written to."""
-        return self._cached(path, lambda: read_sensor(path, self.sensors[name], self.description.cut))
+        return self._cached(name, path, lambda: read_sensor(path, self.sensors[name], self.description.cut))
 
     def read_label(self, path: Path) -> np.ndarray:
         """(H, W) uint8 of a label file; not to be written to."""
         label = self.description.label
         assert label is not None
         cut = self.description.cut
-        return self._cached(path, lambda: trimmed(read_label(path, label.values, label.channel), cut, path))
+        return self._cached("label", path, lambda: trimmed(read_label(path, label.values, label.channel), cut, path))
 
     def frame(self, index: int) -> Frame:
         """The frame as it lies in the files, scaled, all maps of one size."""
@@ -131,12 +131,13 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         name = min(raws, key=lambda name: self.sensors[name].resize is not None)
         return (raws[name].shape[1], raws[name].shape[2]), files[name]
 
-    def _cached(self, path: Path, read: Callable[[], np.ndarray]) -> np.ndarray:
+    def _cached(self, key: str, path: Path, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """By modality too: two may lie in one file."""
         if self._cache is None:
             return read()
-        if path not in self._cache:
-            self._cache[path] = read()
-        return self._cache[path]
+        if (key, path) not in self._cache:
+            self._cache[key, path] = read()
+        return self._cache[key, path]
 
     def _still(self, index: int) -> Frame:
         # The deterministic part draws nothing; a generator is only there for the signature.

@@ -20,7 +20,8 @@ PART = "{part}"
 @dataclass(frozen=True)
 class Modality:
     """One sensor. `mean` and `std` hold one number per channel and apply to scaled values; `parts` are what {part} in
-    the path stands for, one channel each; `angle` says what kind aolp holds in its files (see polarisation.py)."""
+    the path stands for, one channel each; `angle` says what kind aolp holds in its files (see polarisation.py);
+    `select` are the channels of the file that are read (none: all but alpha)."""
 
     name: str
     path: str
@@ -33,6 +34,7 @@ class Modality:
     resize: str | None
     parts: tuple[str, ...] = ()
     angle: str | None = None
+    select: tuple[int, ...] = ()
 
     @property
     def first_path(self) -> str:
@@ -41,18 +43,21 @@ class Modality:
 
 
 def read_modality(top: Section, name: str) -> Modality:
-    known = ("path", "kind", "channels", "scale", "mean", "std", "optional", "resize", "parts", "angle")
+    known = ("path", "kind", "channels", "scale", "mean", "std", "optional", "resize", "parts", "angle", "select")
     if not re.fullmatch(r"[A-Za-z_]\w*", name) or name == "label":
         raise top.error("modalities", "wanted names of letters, digits and underscores, not 'label'", name)
     section = top.sub("modalities").sub(name, known)
     kind = section.choice("kind", KINDS, "other")
     parts = tuple(section.texts("parts", ()))
     fixed = {"rgb": 3, "aolp": 2}.get(str(kind))
-    channels = section.integer("channels", fixed or len(parts) or 1)
+    select = section.integers("select", ())
+    channels = section.integer("channels", fixed or len(parts) or len(select) or 1)
     if channels < 1 or channels != (fixed or channels):
         raise section.error("channels", "wanted 3 for kind rgb, 2 for aolp, else 1 or more", channels)
     if parts and len(parts) != channels:
         raise section.error("parts", f"wanted {channels}, one a channel", list(parts))
+    if select and (parts or len(select) != channels or min(select) < 0):
+        raise section.error("select", f"wanted {channels} channel numbers from 0, and no `parts`", list(select))
     scale = section.number("scale", None)
     if scale is not None and not scale > 0:
         raise section.error("scale", "wanted a positive number", scale)
@@ -77,6 +82,7 @@ def read_modality(top: Section, name: str) -> Modality:
         resize=section.choice("resize", RESIZE_MODES, None),
         parts=parts,
         angle=_angle(section, str(kind)),
+        select=select,
     )
 
 

@@ -39,7 +39,7 @@ def read_sensor(path: Path, sensor: Modality, cut: Sequence[int] = NO_CUT) -> np
     """
     files = files_of(path, sensor)
     if not sensor.parts:
-        return _finished(read_map(path, sensor.channels), path, sensor, cut)
+        return _finished(read_map(path, sensor.channels, sensor.select), path, sensor, cut)
     planes = [read_map(file, 1) for file in files]
     for file, plane in zip(files, planes, strict=True):
         if plane.shape != planes[0].shape:

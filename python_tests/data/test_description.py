@@ -110,6 +110,8 @@ def test_without_label() -> None:
         (("modalities", "rgb", "channels"), 4, ["modalities.rgb.channels", "3 for kind rgb", "found 4"]),
         (("modalities", "depth", "channels"), 0, ["modalities.depth.channels"]),
         (("modalities", "depth", "channels"), True, ["wanted a whole number", "found True"]),
+        (("modalities", "rgb", "select"), [3], ["modalities.rgb.select", "wanted 3 channel numbers from 0"]),
+        (("modalities", "rgb", "select"), [0, 1, -1], ["modalities.rgb.select", "from 0"]),
         (("modalities", "depth", "scale"), 0, ["positive"]),
         (("modalities", "depth", "scale"), float("nan"), ["finite"]),
         (("modalities", "rgb", "std"), [1, 1, 1], ["modalities.rgb.mean", "come together"]),

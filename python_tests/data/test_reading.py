@@ -61,6 +61,19 @@ def test_8_bit_modes_and_alpha(tmp_path: Path, mode: str, channels: int) -> None
     np.testing.assert_array_equal(found, plain.transpose(2, 0, 1) if channels == 3 else plain[None])
 
 
+def test_selected_channels_count_alpha(tmp_path: Path) -> None:
+    """In 8 and in 16 bits, in any order; without a selection alpha is not there."""
+    shallow, deep = image(4, 5, 4), RNG.integers(0, 65536, (4, 5, 4)).astype(np.uint16)
+    save(tmp_path / "8.png", shallow)
+    (tmp_path / "16.png").write_bytes(png16(deep, 6))
+    for name, array in (("8.png", shallow), ("16.png", deep)):
+        for select in ((3,), (0, 1, 2), (2, 1, 0, 3)):
+            found = read_map(tmp_path / name, len(select), select)
+            np.testing.assert_array_equal(found, array[..., list(select)].transpose(2, 0, 1))
+        with pytest.raises(DataError, match=rf"{name}: wanted channels \[4\] \(from 0\), found 4 channel"):
+            read_map(tmp_path / name, 1, (4,))
+
+
 def test_jpeg(tmp_path: Path) -> None:
     path = save(tmp_path / "x.jpg", np.full((16, 16, 3), 200, np.uint8))
     assert abs(read_map(path, 3).astype(int) - 200).max() <= 2
