@@ -10,7 +10,8 @@
         kind: rgb                          one of KINDS; sparse kinds are never interpolated
         channels: 3                        default 3 for rgb, else 1; a one-channel file fills 3 channels
         scale: 255                         file values are divided by it (default: uint8 255, uint16 65535, else 1)
-        mean: [0.5, 0.5, 0.5]              after scaling; default ImageNet for rgb, else 0
+        shift: 100                         then subtracted (default 0)
+      mean: [0.5, 0.5, 0.5]              after scaling; default ImageNet for rgb, else 0
         std: [0.2, 0.2, 0.2]               default ImageNet for rgb, else 1
         optional: true                     an absent file is a missing sensor (default false: an error)
         resize: nearest                    nearest or bilinear: where its files have another size than the label
@@ -26,7 +27,7 @@
       optional: false                      true: a frame without label file is all IGNORE
       space: deliver25                     the label space that the classes are (see label_space.py)
       map_to: cityscapes19                 read labels in the classes of this space instead; `classes` stay the files'
-    classes: [dry, flood]
+    classes: [dry, flood]                              default: those of the label space that `label.space` names
     palette: [[200, 180, 120], [30, 100, 220]]         default: generated
     cut: {left: 192}                                   pixels to leave out of every file: left, right, top, bottom
     cases: [motionblur, lidarjitter]                   a frame is of the first case whose word its {id} holds; or
@@ -52,7 +53,7 @@ import numpy as np
 from egformer_fast.errors import DataError
 
 from .label import IGNORE, Label, default_palette, read_classes, read_label_section, read_palette
-from .label_space import Mapped, map_labels
+from .label_space import Mapped, known_spaces, load_space, map_labels
 from .modality import IMAGENET_MEAN, IMAGENET_STD, KINDS, SPARSE_KINDS, Modality, read_modality
 from .section import Section
 from .sources import find_description, read_content
@@ -134,7 +135,7 @@ def parse_description(content: object, source: Path) -> Description:
     """The same from the loaded YAML content; `source` names it in messages and anchors a relative root."""
     known = ("name", "root_env", "root", "modalities", "label", "classes", "palette", "splits", "cases", "cut")
     top = Section(content, str(source), "", known)
-    classes = read_classes(top)
+    classes, palette = _classes(top)
     modalities = {name: read_modality(top, name) for name in top.names("modalities")}
     description = Description(
         name=top.text("name", source.stem),
@@ -144,7 +145,7 @@ def parse_description(content: object, source: Path) -> Description:
         modalities=modalities,
         label=read_label_section(top, len(classes)) if top.has("label") else None,
         classes=classes,
-        palette=read_palette(top, len(classes)),
+        palette=palette,
         splits=_splits(top),
         cases=_cases(top),
         cut=_cut(top),
@@ -170,6 +171,17 @@ def map_description(description: Description, space: str) -> Description:
     return replace(
         description, label=mapped.label, classes=mapped.space.classes, palette=mapped.space.palette, mapped=mapped
     )
+
+
+def _classes(top: Section) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and colours, of the file or of the label space that it names."""
+    own = top.raw.get("label")
+    named = own.get("space") if isinstance(own, dict) else None
+    if not top.has("classes") and named in known_spaces():
+        space = load_space(named)
+        return space.classes, read_palette(top, len(space.classes)) if top.has("palette") else space.palette
+    classes = read_classes(top)
+    return classes, read_palette(top, len(classes))
 
 
 def _cases(top: Section) -> dict[str, str]:

@@ -219,9 +219,10 @@ def find_root(description: Description, root: str | Path | None = None) -> Path:
 
 
 def scaled(raw: np.ndarray, sensor: Modality) -> np.ndarray:
-    """(C, H, W) in the file's dtype -> new float32 array, divided by the sensor's scale."""
+    """(C, H, W) in the file's dtype -> new float32 array, divided by the sensor's scale, less its shift."""
     divisor = sensor.scale or full_scale(raw.dtype)
-    return np.divide(raw, divisor, dtype=np.float32, casting="unsafe")
+    image = np.divide(raw, divisor, dtype=np.float32, casting="unsafe")
+    return np.subtract(image, np.float32(sensor.shift), out=image) if sensor.shift else image
 
 
 def size_problem(

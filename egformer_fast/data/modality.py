@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from .polarisation import ANGLES
 from .section import Section
@@ -19,9 +19,12 @@ PART = "{part}"
 
 @dataclass(frozen=True)
 class Modality:
-    """One sensor. `mean` and `std` hold one number per channel and apply to scaled values; `parts` are what {part} in
-    the path stands for, one channel each; `angle` says what kind aolp holds in its files (see polarisation.py);
-    `select` are the channels of the file that are read (none: all but alpha)."""
+    """One sensor.
+
+    mean, std: one number a channel, of scaled values. scale, shift: a scaled value is file value / scale - shift.
+    parts: what {part} in the path stands for, one channel each. select: channels of the file that are read (none: all
+    but alpha). angle: what files of kind aolp hold (see polarisation.py).
+    """
 
     name: str
     path: str
@@ -35,6 +38,7 @@ class Modality:
     parts: tuple[str, ...] = ()
     angle: str | None = None
     select: tuple[int, ...] = ()
+    shift: float = 0.0
 
     @property
     def first_path(self) -> str:
@@ -43,7 +47,20 @@ class Modality:
 
 
 def read_modality(top: Section, name: str) -> Modality:
-    known = ("path", "kind", "channels", "scale", "mean", "std", "optional", "resize", "parts", "angle", "select")
+    known = (
+        "path",
+        "kind",
+        "channels",
+        "scale",
+        "mean",
+        "std",
+        "optional",
+        "resize",
+        "parts",
+        "angle",
+        "select",
+        "shift",
+    )
     if not re.fullmatch(r"[A-Za-z_]\w*", name) or name == "label":
         raise top.error("modalities", "wanted names of letters, digits and underscores, not 'label'", name)
     section = top.sub("modalities").sub(name, known)
@@ -83,6 +100,7 @@ def read_modality(top: Section, name: str) -> Modality:
         parts=parts,
         angle=_angle(section, str(kind)),
         select=select,
+        shift=section.number("shift", 0.0),
     )
 
 

@@ -1,4 +1,4 @@
-"""Files to arrays: PNG and JPEG (what Pillow reads) and .npy, in the values that the file holds.
+"""Files to arrays: PNG and JPEG (what Pillow reads), .npy and .npz, in the values that the file holds.
 
 Maps come out as (C, H, W), labels as (H, W). Alpha is dropped where no channels are selected, palettes are resolved in
 maps and kept as numbers in labels. Pillow reads 16-bit colour PNGs at 8 bits: the two bytes of each value are decoded
@@ -87,8 +87,8 @@ def _read(path: Path, as_label: bool, with_alpha: bool = False) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        npy = path.suffix.lower() == ".npy"
-        array = np.load(path, allow_pickle=False) if npy else _read_image(path, as_label, with_alpha)
+        numpy = path.suffix.lower() in (".npy", ".npz")
+        array = _read_numpy(path) if numpy else _read_image(path, as_label, with_alpha)
     except DataError:
         raise
     # On a broken file decoders raise nearly anything, from SyntaxError to struct.error, depending on the byte.
@@ -100,6 +100,17 @@ def _read(path: Path, as_label: bool, with_alpha: bool = False) -> np.ndarray:
         raise DataError(f"{path}: wanted an array (H, W) or (H, W, C), found {array.shape}")
     # Full scales and tables are looked up by native dtypes.
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _read_numpy(path: Path) -> np.ndarray:
+    """The array of a .npy, or the only one of a .npz."""
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        if len(content.files) != 1:
+            raise DataError(f"{path}: wanted one array in the file, found {content.files}")
+        return content[content.files[0]]
 
 
 def _read_image(path: Path, as_label: bool, with_alpha: bool) -> np.ndarray:

@@ -64,8 +64,8 @@ def test_two_sensors_of_one_file_are_cached_apart(tmp_path: Path) -> None:
     miniature.write_mfnet(tmp_path)
     plain, cached = (FolderDataset("mfnet", tmp_path, cache=cache) for cache in (False, True))
     for _ in range(2):
-        for name, image in cached.frame(0).maps.items():
-            np.testing.assert_array_equal(image, plain.frame(0).maps[name])
+        for name, found in cached.frame(0).maps.items():
+            np.testing.assert_array_equal(found, plain.frame(0).maps[name])
 
 
 def test_mfnet_without_the_fourth_channel(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ PUBLISHED = {
     },
     # A short side of 1024 pixels is resized to half to twice of 512.
     "mcubes": {"epochs": 500, "batch_size": 4, "lr": 6e-5, "size": [512, 512], "warmup": 10 / 500, "scale": [0.25, 1]},
+    "muses": {"epochs": 200, "batch_size": 4, "lr": 1.2e-4, "size": [1024] * 2, "warmup": 10 / 200, "scale": [0.5, 2]},
 }
 
 
