@@ -17,6 +17,7 @@
         resize: nearest                    nearest or bilinear: where its files have another size than the label
       select: [3]                        channels of the file, from 0, alpha included (default: all but alpha)
       parts: [sin, cos]                  one channel from each file that {part} in the path gives
+      project: {format: points, ...}     raw recordings, projected into the picture (see raw/projection.py)
       angle: once                        kind aolp: the files hold sin and cos of the angle of polarisation (once), or
                                          of twice the angle (twice); two channels, read as the latter
     label:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, fields
 
 from .polarisation import ANGLES
+from .raw import Projection, read_projection
 from .section import Section
 
 KINDS = ("rgb", "nir", "thermal", "sar", "polarisation", "aolp", "depth", "lidar", "radar", "event", "other")
@@ -23,7 +24,7 @@ class Modality:
 
     mean, std: one number a channel, of scaled values. scale, shift: a scaled value is file value / scale - shift.
     parts: what {part} in the path stands for, one channel each. select: channels of the file that are read (none: all
-    but alpha). angle: what files of kind aolp hold (see polarisation.py).
+    but alpha). angle: what files of kind aolp hold (see polarisation.py). project: how raw files become a picture.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Modality:
     angle: str | None = None
     select: tuple[int, ...] = ()
     shift: float = 0.0
+    project: Projection | None = None
 
     @property
     def first_path(self) -> str:
@@ -47,20 +49,7 @@ class Modality:
 
 
 def read_modality(top: Section, name: str) -> Modality:
-    known = (
-        "path",
-        "kind",
-        "channels",
-        "scale",
-        "mean",
-        "std",
-        "optional",
-        "resize",
-        "parts",
-        "angle",
-        "select",
-        "shift",
-    )
+    known = tuple(field.name for field in fields(Modality) if field.name != "name")
     if not re.fullmatch(r"[A-Za-z_]\w*", name) or name == "label":
         raise top.error("modalities", "wanted names of letters, digits and underscores, not 'label'", name)
     section = top.sub("modalities").sub(name, known)
@@ -101,6 +90,7 @@ def read_modality(top: Section, name: str) -> Modality:
         angle=_angle(section, str(kind)),
         select=select,
         shift=section.number("shift", 0.0),
+        project=_project(section, channels, bool(parts or select)),
     )
 
 
@@ -110,6 +100,14 @@ def _angle(section: Section, kind: str) -> str | None:
     if section.has("angle"):
         raise section.error("angle", "goes with kind aolp", section.raw["angle"])
     return None
+
+
+def _project(section: Section, channels: int, chosen: bool) -> Projection | None:
+    if not section.has("project"):
+        return None
+    if channels != 3 or chosen:
+        raise section.error("project", "wanted 3 channels, and neither `parts` nor `select`", section.raw["project"])
+    return read_projection(section.sub("project", tuple(field.name for field in fields(Projection))))
 
 
 def read_template(section: Section, parts: tuple[str, ...] = ()) -> str:

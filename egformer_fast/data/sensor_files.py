@@ -1,6 +1,6 @@
 """One sensor's file, or its several files, to one array: what a modality of a description says about reading.
 
-files of the {part}s -> (C, H, W) in the files' dtype -> cut -> angles doubled
+picture, files of the {part}s, or raw recording -> (C, H, W) in the files' dtype -> cut -> angles doubled
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from egformer_fast.errors import DataError
 
 from .modality import Modality
 from .polarisation import doubled
+from .raw import read_raw
 from .reading import read_map
 
 NO_CUT = (0, 0, 0, 0)
@@ -38,6 +39,10 @@ def read_sensor(path: Path, sensor: Modality, cut: Sequence[int] = NO_CUT) -> np
     Raises DataError naming the file: as read_map, parts of different sizes, nothing left by the cut, no angle.
     """
     files = files_of(path, sensor)
+    if sensor.project:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        return _finished(read_raw(path, sensor.project), path, sensor, cut)
     if not sensor.parts:
         return _finished(read_map(path, sensor.channels, sensor.select), path, sensor, cut)
     planes = [read_map(file, 1) for file in files]

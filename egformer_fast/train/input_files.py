@@ -16,7 +16,7 @@ from pathlib import Path
 from egformer_fast.data import DescribedFrames, Description, Modality
 from egformer_fast.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".npy", ".npz", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".npy", ".npz", ".bin", ".h5", ".bmp", ".tif", ".tiff")
 Files = dict[str, Path]
 
 
