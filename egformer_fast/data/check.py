@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ def check_dataset(dataset: FolderDataset, progress: bool = True) -> CheckReport:
     moments = {name: Moments.none(channels) for name, channels in dataset.modalities.items()}
     report = CheckReport(
         dataset.name, dataset.split, frames, classes, [], dict.fromkeys(moments, 0), moments,
-        np.zeros(len(classes) + 1, np.int64), list(_mapping(dataset)),
+        np.zeros(len(classes) + 1, np.int64), [*_groups(dataset), *_mapping(dataset)],
     )  # fmt: skip
     lacks = _Lacks(dataset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -186,6 +187,15 @@ class _Lacks:
         if len(paths) < self._seen or missing is None:
             return f"{owner}: {len(paths)} of {self._seen} frames have no file, the first {paths[0]}"
         return f"{owner}: none of the {self._seen} frames has a file; folder {missing} does not exist"
+
+
+def _groups(dataset: FolderDataset) -> Iterator[str]:
+    """How many frames each condition and each case has: those that scores come for."""
+    groups = zip(*(dataset.group(index) for index in range(len(dataset))), strict=True)
+    for title, names in zip(("conditions", "cases"), groups, strict=True):
+        counts = Counter(name for name in sorted(names) if name)
+        if counts:
+            yield f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _mapping(dataset: FolderDataset) -> Iterator[str]:

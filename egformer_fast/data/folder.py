@@ -143,12 +143,16 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         # The deterministic part draws nothing; a generator is only there for the signature.
         return deterministic_part(self.transform)(self.frame(index), np.random.default_rng(0))
 
-    def _tags(self, index: int, frame: Frame) -> dict[str, Any]:
+    def group(self, index: int) -> tuple[str, str]:
+        """(condition, case) of a frame, "" where it has none."""
         name = self.names[index]
         condition, _, rest = name.partition("/") if self.description.has_conditions else ("", "", name)
-        case = next((case for case, word in self.description.cases.items() if word in rest), "")
+        return condition, next((case for case, word in self.description.cases.items() if word in rest), "")
+
+    def _tags(self, index: int, frame: Frame) -> dict[str, Any]:
+        condition, case = self.group(index)
         present = torch.tensor(list(frame.present.values()))
-        return {"present": present, "name": name, "condition": condition, "case": case}
+        return {"present": present, "name": self.names[index], "condition": condition, "case": case}
 
     def _sample(self, index: int, frame: Frame) -> dict[str, Any]:
         inputs = {

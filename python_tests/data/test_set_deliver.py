@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from miniature_deliver import FRAMES, path_of
 
-from egformer_fast.data import FolderDataset
+from egformer_fast.data import FolderDataset, Resize
 from egformer_fast.data.check import add_arguments, check_dataset, run
 from egformer_fast.data.synthetic import draw_frame
 from egformer_fast.data.synthetic.writer import write_frame
 from egformer_fast.errors import DataError
+from egformer_fast.models import egformer_b0
+from egformer_fast.train.evaluate import evaluate
 
 MEAN, STD = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 3, 1, 1)
 
@@ -69,6 +71,17 @@ def test_weather_and_failure_of_each_frame(tmp_path: Path) -> None:
         "rain/MAP_2_point4/000040": ("rain", ""),
         "night/MAP_3_point5_motionblur/000050": ("night", "motionblur"),
     }
+
+
+def test_scores_come_for_each_weather_and_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    miniature.write(tmp_path)
+    dataset = FolderDataset("deliver", tmp_path, "val", transform=Resize(32))
+    model = egformer_b0(len(dataset.classes), dataset.modalities)
+    report = evaluate(model, dataset)
+    assert {name: scores["frames"] for name, scores in report["conditions"].items()} == {"cloud": 1, "rain": 1}
+    assert {name: scores["frames"] for name, scores in report["cases"].items()} == {"lidarjitter": 1}
+    command("--data", "deliver", "--root", tmp_path, "--split", "val")
+    assert "  conditions: cloud 1, rain 1\n  cases: lidarjitter 1\n" in capsys.readouterr().out
 
 
 def test_plain_depth(tmp_path: Path) -> None:
