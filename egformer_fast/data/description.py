@@ -8,18 +8,18 @@
       s2:
         path: "S2/{split}/{condition}/S2_{id}.png"     {id} may span folders, {condition} is one folder
         kind: rgb                          one of KINDS; sparse kinds are never interpolated
-        channels: 3                        default 3 for rgb, else 1; a one-channel file fills 3 channels
+        channels: 3                        default 3 for rgb, else as many as are selected, or 1; one in a file fills 3
         scale: 255                         file values are divided by it (default: uint8 255, uint16 65535, else 1)
         shift: 100                         then subtracted (default 0)
-      mean: [0.5, 0.5, 0.5]              after scaling; default ImageNet for rgb, else 0
+        mean: [0.5, 0.5, 0.5]              after scaling; default ImageNet for rgb, else 0
         std: [0.2, 0.2, 0.2]               default ImageNet for rgb, else 1
         optional: true                     an absent file is a missing sensor (default false: an error)
         resize: nearest                    nearest or bilinear: where its files have another size than the label
-      select: [3]                        channels of the file, from 0, alpha included (default: all but alpha)
-      parts: [sin, cos]                  one channel from each file that {part} in the path gives
-      project: {format: points, ...}     raw recordings, projected into the picture (see raw/projection.py)
-      angle: once                        kind aolp: the files hold sin and cos of the angle of polarisation (once), or
-                                         of twice the angle (twice); two channels, read as the latter
+        select: [3]                        channels of the file, from 0, alpha included (default: all but alpha)
+        parts: [sin, cos]                  one channel from each file that {part} in the path gives
+        angle: once                        kind aolp: the files hold sin and cos of the angle of polarisation (once), or
+                                           of twice the angle (twice); two channels, read as the latter
+        project: {format: points, ...}     raw recordings, projected into the picture (see raw/projection.py)
     label:
       path: "mask/{split}/{condition}/{id}.png"
       values: {0: 0, 255: 1}               file value -> class;  or  offset: -1  (class = file value + offset)

@@ -54,16 +54,7 @@ def read_modality(top: Section, name: str) -> Modality:
         raise top.error("modalities", "wanted names of letters, digits and underscores, not 'label'", name)
     section = top.sub("modalities").sub(name, known)
     kind = section.choice("kind", KINDS, "other")
-    parts = tuple(section.texts("parts", ()))
-    fixed = {"rgb": 3, "aolp": 2}.get(str(kind))
-    select = section.integers("select", ())
-    channels = section.integer("channels", fixed or len(parts) or len(select) or 1)
-    if channels < 1 or channels != (fixed or channels):
-        raise section.error("channels", "wanted 3 for kind rgb, 2 for aolp, else 1 or more", channels)
-    if parts and len(parts) != channels:
-        raise section.error("parts", f"wanted {channels}, one a channel", list(parts))
-    if select and (parts or len(select) != channels or min(select) < 0):
-        raise section.error("select", f"wanted {channels} channel numbers from 0, and no `parts`", list(select))
+    channels, parts, select = _channels(section, str(kind))
     scale = section.number("scale", None)
     if scale is not None and not scale > 0:
         raise section.error("scale", "wanted a positive number", scale)
@@ -92,6 +83,20 @@ def read_modality(top: Section, name: str) -> Modality:
         shift=section.number("shift", 0.0),
         project=_project(section, channels, bool(parts or select)),
     )
+
+
+def _channels(section: Section, kind: str) -> tuple[int, tuple[str, ...], tuple[int, ...]]:
+    """How many, and what they are made of: parts, select."""
+    parts, select = tuple(section.texts("parts", ())), section.integers("select", ())
+    fixed = {"rgb": 3, "aolp": 2}.get(kind)
+    channels = section.integer("channels", fixed or len(parts) or len(select) or 1)
+    if channels < 1 or channels != (fixed or channels):
+        raise section.error("channels", "wanted 3 for kind rgb, 2 for aolp, else 1 or more", channels)
+    if parts and len(parts) != channels:
+        raise section.error("parts", f"wanted {channels}, one a channel", list(parts))
+    if select and (parts or len(select) != channels or min(select) < 0):
+        raise section.error("select", f"wanted {channels} channel numbers from 0, and no `parts`", list(select))
+    return channels, parts, select
 
 
 def _angle(section: Section, kind: str) -> str | None:

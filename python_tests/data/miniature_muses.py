@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from test_reading import png16
-from toy_files import RNG, image, save
+from toy_files import RNG, image, png16, save
 
 HEIGHT, WIDTH = 12, 16
 # Split, weather, time of day, name.

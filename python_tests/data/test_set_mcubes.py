@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from miniature_mcubes import HEIGHT, LISTS, WIDTH
-from toy_files import save
+from toy_files import png16, save
 
 from egformer_fast.data import FolderDataset
 from egformer_fast.data.check import check_dataset
@@ -68,8 +68,6 @@ def test_files_of_twice_the_angle(tmp_path: Path) -> None:
 
 def test_16_bit_rgb(tmp_path: Path) -> None:
     """The authors' code reads RGB of 8 or 16 bits."""
-    from test_reading import png16
-
     miniature.write(tmp_path)
     deep = np.random.default_rng(1).integers(0, 65536, (HEIGHT, WIDTH, 3)).astype(np.uint16)
     (tmp_path / f"polL_color/{TEST}.png").write_bytes(png16(deep, 2))
