@@ -11,6 +11,7 @@ import tempfile
 import torch
 
 import egformer_fast
+from egformer_fast.data import load_description
 from egformer_fast.models import EGFormer, egformer_b0
 from egformer_fast.nn import ModalFusion
 from egformer_fast.ops import _backend
@@ -31,6 +32,8 @@ survivors, fused, index, weight = egformer_fast.modality_drop(x, score, keep=2)
 fused.sum().backward()
 assert survivors.shape == (2, 2, 9, 8)
 assert ModalFusion(8, keep=2)(x, (3, 3)).fused.shape == (2, 9, 8)
+
+assert load_description("deliver19").classes[0] == "road"
 
 model = egformer_b0(num_classes=5, modalities=["rgb", "depth"]).eval()
 frame = {"rgb": torch.randn(1, 3, 64, 96), "depth": torch.randn(1, 3, 64, 96)}

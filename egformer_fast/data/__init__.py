@@ -1,8 +1,9 @@
 """Data sets: one `dataset.yaml` describes the files (description.py), FolderDataset reads them (folder.py), transforms
-augment all modalities and the label alike (transforms.py), `check-data` walks a whole set (check.py)."""
+augment all modalities and the label alike (transforms.py), `check-data` walks a whole set (check.py). Descriptions of
+the field's data sets are in sets/, classes that several of them share in label_spaces/."""
 
 from .check import CheckReport, check_dataset
-from .description import Description, Modality, default_palette, load_description
+from .description import Description, Modality, default_palette, load_description, map_description
 from .folder import DescribedFrames, FolderDataset
 from .transforms import (
     Compose,
@@ -36,4 +37,5 @@ __all__ = [
     "check_dataset",
     "default_palette",
     "load_description",
+    "map_description",
 ]

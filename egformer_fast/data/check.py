@@ -1,15 +1,17 @@
 """`egformer-fast check-data`: walks a data set before a training does, and says everything that is wrong with it.
 
 Every file of every frame is decoded: absent and corrupt files, size mismatches, unknown label values, NaN and inf,
-frames without a usable sensor, sensor files that no label goes with. The summary has what a description needs: mean and
-standard deviation per channel over all finite pixels after scaling (per-frame moments, merged pairwise as in Chan,
-Golub, LeVeque 1983), value ranges, presence, class shares.
+frames without a usable sensor, sensor files that no label goes with, another number of frames than the published set
+has. What many frames lack alike, such as the folder of a sensor, is one line. The summary has what a description
+needs: mean and standard deviation per channel over all finite pixels after scaling (per-frame moments, merged pairwise
+as in Chan, Golub, LeVeque 1983), value ranges, presence, class shares.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ from egformer_fast.errors import DataError
 from .description import load_description
 from .folder import FolderDataset, scaled, size_problem
 from .listing import base_split, list_names, matching_names
+from .sensor_files import files_of
+from .sources import known_sets
 
 
 @dataclass
@@ -80,6 +84,7 @@ class CheckReport:
     presence: dict[str, int]
     moments: dict[str, Moments]
     pixels: np.ndarray
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -93,6 +98,7 @@ class CheckReport:
     def __str__(self) -> str:
         lines = [f"{self.name}, split '{self.split}': {self.frames} frames"]
         lines += [f"  problem: {problem}" for problem in self.problems]
+        lines += [f"  {note}" for note in self.notes]
         for name, moments in self.moments.items():
             lines.append(f"  {name}: in {self.presence[name]} of {self.frames} frames")
             if moments.count.any():
@@ -110,9 +116,11 @@ def _numbers(values: np.ndarray) -> str:
 
 @dataclass
 class _Facts:
-    """One frame's part of the report."""
+    """One frame's part of the report; `absent`: files that should be there, by modality ("label" for the label)."""
 
     problems: list[str] = field(default_factory=list)
+    absent: dict[str, Path] = field(default_factory=dict)
+    unusable: bool = False
     moments: dict[str, Moments] = field(default_factory=dict)
     pixels: np.ndarray | None = None
 
@@ -124,25 +132,93 @@ def check_dataset(dataset: FolderDataset, progress: bool = True) -> CheckReport:
     classes, frames = list(dataset.classes), len(dataset)
     moments = {name: Moments.none(channels) for name, channels in dataset.modalities.items()}
     report = CheckReport(
-        dataset.name, dataset.split, frames, classes, list(_without_label(dataset)), dict.fromkeys(moments, 0), moments,
-        np.zeros(len(classes) + 1, np.int64),
+        dataset.name, dataset.split, frames, classes, [], dict.fromkeys(moments, 0), moments,
+        np.zeros(len(classes) + 1, np.int64), [*_groups(dataset), *_mapping(dataset)],
     )  # fmt: skip
+    lacks = _Lacks(dataset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         walk = pool.map(partial(_inspect, dataset), range(frames))
         for facts in tqdm(walk, f"checking '{dataset.split}'", frames, unit="frame", disable=not progress):
-            report.problems.extend(facts.problems)
+            lacks.add(facts)
             for name, found in facts.moments.items():
                 report.moments[name] = report.moments[name].merged(found)
                 report.presence[name] += 1
             if facts.pixels is not None:
                 report.pixels += facts.pixels
+    report.problems = [*_wrong_count(dataset), *_without_label(dataset), *lacks.lines()]
     return report
+
+
+class _Lacks:
+    """The problems of the frames in their order; what more than MOST frames lack alike becomes one line ahead."""
+
+    MOST = 3
+
+    def __init__(self, dataset: FolderDataset) -> None:
+        self.dataset = dataset
+        self._lines: list[tuple[str, str]] = []
+        self._absent: dict[str, list[Path]] = {}
+        self._unusable: list[str] = []
+        self._seen = 0
+
+    def add(self, facts: _Facts) -> None:
+        """The next frame's problems."""
+        for key, path in facts.absent.items():
+            self._absent.setdefault(key, []).append(path)
+            self._lines.append((key, f"{path}: no such file"))
+        self._lines += [("", problem) for problem in facts.problems]
+        if facts.unusable:
+            self._unusable.append(self.dataset.names[self._seen])
+            self._lines.append(("no sensor", f"frame '{self._unusable[-1]}' has no usable sensor"))
+        self._seen += 1
+
+    def lines(self) -> list[str]:
+        many = {key: paths for key, paths in self._absent.items() if len(paths) > self.MOST}
+        summaries = [self._summary(key, paths) for key, paths in many.items()]
+        skipped = set(many)
+        if len(self._unusable) > self.MOST:
+            skipped.add("no sensor")
+            summaries.append(f"{len(self._unusable)} frames have no usable sensor, the first '{self._unusable[0]}'")
+        return summaries + [text for key, text in self._lines if key not in skipped]
+
+    def _summary(self, key: str, paths: list[Path]) -> str:
+        owner = "label" if key == "label" else f"modality '{key}'"
+        missing = next((folder for folder in reversed(paths[0].parents) if not folder.is_dir()), None)
+        if len(paths) < self._seen or missing is None:
+            return f"{owner}: {len(paths)} of {self._seen} frames have no file, the first {paths[0]}"
+        return f"{owner}: none of the {self._seen} frames has a file; folder {missing} does not exist"
+
+
+def _groups(dataset: FolderDataset) -> Iterator[str]:
+    """How many frames each condition and each case has: those that scores come for."""
+    groups = zip(*(dataset.group(index) for index in range(len(dataset))), strict=True)
+    for title, names in zip(("conditions", "cases"), groups, strict=True):
+        counts = Counter(name for name in sorted(names) if name)
+        if counts:
+            yield f"{title}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _mapping(dataset: FolderDataset) -> Iterator[str]:
+    if mapped := dataset.description.mapped:
+        yield f"ignored, since {mapped.space.name} has no such class: {', '.join(mapped.ignored) or 'nothing'}"
+        yield f"classes of {mapped.space.name} that no label becomes: {', '.join(mapped.empty) or 'none'}"
+
+
+def _wrong_count(dataset: FolderDataset) -> Iterator[str]:
+    wanted = dataset.description.splits[dataset.split].frames
+    if wanted not in (None, len(dataset)):
+        yield f"split '{dataset.split}' has {len(dataset)} frames here, the published one {wanted}"
 
 
 def _inspect(dataset: FolderDataset, index: int) -> _Facts:
     """Each file for itself, so that a frame's first problem does not hide the next."""
     facts, raws, label, files = _Facts(), {}, None, dataset.files(index)
     for key, path in files.items():
+        sensor = dataset.sensors.get(key)
+        lacking = [file for file in (files_of(path, sensor) if sensor else [path]) if not file.is_file()]
+        if lacking:
+            facts.absent[key] = lacking[0]
+            continue
         try:
             if key == "label":
                 label = dataset.read_label(path)
@@ -159,8 +235,7 @@ def _inspect(dataset: FolderDataset, index: int) -> _Facts:
             facts.problems.append(f"{files[name]}: {broken} of {image.size} values are NaN or infinite")
         else:
             finite.add(name)
-    if not finite:
-        facts.problems.append(f"frame '{dataset.names[index]}' has no usable sensor")
+    facts.unusable = not finite
     if label is not None:
         facts.pixels = np.bincount(np.minimum(label.ravel(), len(dataset.classes)), minlength=len(dataset.classes) + 1)
     if raws:
@@ -174,14 +249,14 @@ def _without_label(dataset: FolderDataset) -> Iterator[str]:
     """Sensor files that no label goes with: frames that the split lacks, so scores would be over fewer frames."""
     description, base = dataset.description, base_split(dataset.description, dataset.split)
     label = description.label
-    if label is None or label.optional or base.list_file:
+    if label is None or label.optional or base.unlabelled or base.list_file:
         return
     folder, conditions = base.folder or "", description.has_conditions
     labelled = set(list_names(description, dataset.root, base.name))
     for name, sensor in dataset.sensors.items():
         if conditions and "{condition}" not in sensor.path:
             continue
-        extra = sorted(matching_names(sensor.path, dataset.root, folder, conditions) - labelled)
+        extra = sorted(matching_names(sensor.first_path, dataset.root, folder, conditions) - labelled)
         if extra:
             yield f"modality '{name}' has {len(extra)} file(s) without a label file, the first of frame '{extra[0]}'"
 
@@ -189,7 +264,8 @@ def _without_label(dataset: FolderDataset) -> Iterator[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of check-data."""
     parser.description = "Read every file of a data set; print problems and the statistics a description needs."
-    parser.add_argument("--data", type=Path, required=True, help="the data set's description, a dataset.yaml")
+    known = ", ".join(known_sets())
+    parser.add_argument("--data", required=True, help=f"the description: a dataset.yaml, or one of {known}")
     parser.add_argument("--root", type=Path, help="its folder (default: as the description says)")
     parser.add_argument("--split", help="walk this split (default: all that are not a part of another)")
 

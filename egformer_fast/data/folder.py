@@ -23,8 +23,10 @@ from egformer_fast.errors import DataError
 
 from .description import IGNORE, Description, Label, Modality, load_description
 from .listing import base_split, list_names, place
-from .reading import full_scale, read_label, read_map
+from .reading import full_scale, read_label
 from .section import nearest
+from .sensor_files import is_there, read_sensor, trimmed
+from .sources import SETS
 from .transforms import Frame, Transform, deterministic_part, resize
 
 
@@ -55,12 +57,14 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         self.description, self.sensors, self.names, self.split = description, sensors, names, split
         self.name, self.transform = description.name, transform
         self.modalities = {name: sensor.channels for name, sensor in sensors.items()}
+        self.angles = [name for name, sensor in sensors.items() if sensor.kind == "aolp"]
         self.classes, self.palette = list(description.classes), description.palette
-        self._cache: dict[Path, np.ndarray] | None = {} if cache else None
+        self._cache: dict[tuple[str, Path], np.ndarray] | None = {} if cache else None
 
     @abstractmethod
     def files(self, index: int) -> dict[str, Path]:
-        """Path of every modality that a frame has, and of its label ("label")."""
+        """Path of every modality that a frame has, and of its label ("label"). With {part} in it, where a sensor has
+        several files (see sensor_files.py)."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -83,14 +87,16 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         return self._tags(index, frame) | {"inputs": inputs, "label": frame.label.astype(np.int64)}
 
     def read_map(self, name: str, path: Path) -> np.ndarray:
-        """(C, H, W) of one file of a modality, in the file's dtype; not to be written to."""
-        return self._cached(path, lambda: read_map(path, self.sensors[name].channels))
+        """(C, H, W) of one file of a modality (of several, where {part} is in the path), not yet scaled; not to be
+        written to."""
+        return self._cached(name, path, lambda: read_sensor(path, self.sensors[name], self.description.cut))
 
     def read_label(self, path: Path) -> np.ndarray:
         """(H, W) uint8 of a label file; not to be written to."""
         label = self.description.label
         assert label is not None
-        return self._cached(path, lambda: read_label(path, label.values, label.channel))
+        cut = self.description.cut
+        return self._cached("label", path, lambda: trimmed(read_label(path, label.values, label.channel), cut, path))
 
     def frame(self, index: int) -> Frame:
         """The frame as it lies in the files, scaled, all maps of one size."""
@@ -125,23 +131,28 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         name = min(raws, key=lambda name: self.sensors[name].resize is not None)
         return (raws[name].shape[1], raws[name].shape[2]), files[name]
 
-    def _cached(self, path: Path, read: Callable[[], np.ndarray]) -> np.ndarray:
+    def _cached(self, key: str, path: Path, read: Callable[[], np.ndarray]) -> np.ndarray:
+        """By modality too: two may lie in one file."""
         if self._cache is None:
             return read()
-        if path not in self._cache:
-            self._cache[path] = read()
-        return self._cache[path]
+        if (key, path) not in self._cache:
+            self._cache[key, path] = read()
+        return self._cache[key, path]
 
     def _still(self, index: int) -> Frame:
         # The deterministic part draws nothing; a generator is only there for the signature.
         return deterministic_part(self.transform)(self.frame(index), np.random.default_rng(0))
 
-    def _tags(self, index: int, frame: Frame) -> dict[str, Any]:
+    def group(self, index: int) -> tuple[str, str]:
+        """(condition, case) of a frame, "" where it has none."""
         name = self.names[index]
         condition, _, rest = name.partition("/") if self.description.has_conditions else ("", "", name)
-        case = next((case for case in self.description.cases if case in rest), "")
+        return condition, next((case for case, word in self.description.cases.items() if word in rest), "")
+
+    def _tags(self, index: int, frame: Frame) -> dict[str, Any]:
+        condition, case = self.group(index)
         present = torch.tensor(list(frame.present.values()))
-        return {"present": present, "name": name, "condition": condition, "case": case}
+        return {"present": present, "name": self.names[index], "condition": condition, "case": case}
 
     def _sample(self, index: int, frame: Frame) -> dict[str, Any]:
         inputs = {
@@ -155,7 +166,8 @@ class FolderDataset(DescribedFrames):
     """One split of a data set.
 
     Args:
-        description: path of a dataset.yaml (see description.py), or one that is loaded.
+        description: path of a dataset.yaml (see description.py), name of one that comes with the package, or one
+            that is loaded.
         root: folder of the data; default: the environment variable that `root_env` names, else `root` of the
             description relative to its file, else its file's folder.
         split: name of a split in the description.
@@ -179,16 +191,17 @@ class FolderDataset(DescribedFrames):
         self.root = find_root(described, root)
         sensors = _choose(described, modalities)
         super().__init__(described, sensors, list_names(described, self.root, split), split, transform, cache)
-        self._folder = base_split(described, split).folder or ""
+        base = base_split(described, split)
+        self._folder, self._label = base.folder or "", None if base.unlabelled else described.label
 
     def files(self, index: int) -> dict[str, Path]:
         """Path of every modality and of the label ("label"); optional ones only where the file exists."""
         name, conditions = self.names[index], self.description.has_conditions
         owners: dict[str, Modality | Label] = dict(self.sensors)
-        if self.description.label:
-            owners["label"] = self.description.label
+        if self._label:
+            owners["label"] = self._label
         paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
-        return {key: path for key, path in paths.items() if not owners[key].optional or path.is_file()}
+        return {key: p for key, p in paths.items() if not owners[key].optional or is_there(p, self.sensors.get(key))}
 
 
 def find_root(description: Description, root: str | Path | None = None) -> Path:
@@ -198,6 +211,9 @@ def find_root(description: Description, root: str | Path | None = None) -> Path:
         path, origin = Path(root), "given as root"
     elif env and os.environ.get(env):
         path, origin = Path(os.environ[env]), f"from the environment variable {env}"
+    elif description.root is None and description.source.parent == SETS:
+        wanted = "give it as root (--root, data.root)" + (f", or set {env}" if env else "")
+        raise DataError(f"data set '{description.name}' lies in a folder that is not known: {wanted}")
     else:
         path, origin = description.source.parent / (description.root or ""), f"from {description.source}"
         origin += f"; {env} is not set" if env else ""
@@ -207,9 +223,10 @@ def find_root(description: Description, root: str | Path | None = None) -> Path:
 
 
 def scaled(raw: np.ndarray, sensor: Modality) -> np.ndarray:
-    """(C, H, W) in the file's dtype -> new float32 array, divided by the sensor's scale."""
+    """(C, H, W) in the file's dtype -> new float32 array, divided by the sensor's scale, less its shift."""
     divisor = sensor.scale or full_scale(raw.dtype)
-    return np.divide(raw, divisor, dtype=np.float32, casting="unsafe")
+    image = np.divide(raw, divisor, dtype=np.float32, casting="unsafe")
+    return np.subtract(image, np.float32(sensor.shift), out=image) if sensor.shift else image
 
 
 def size_problem(

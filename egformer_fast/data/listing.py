@@ -60,10 +60,24 @@ def base_split(description: Description, split: str) -> Split:
 
 
 def place(template: str, folder: str, name: str, conditions: bool) -> str:
-    """Path of a frame's file relative to the root; `conditions`: the name starts with one."""
+    """Path of a frame's file relative to the root; `conditions`: the name starts with one. {part} stays."""
     condition, identity = name.split("/", 1) if conditions else ("", name)
-    parts = {"split": folder, "condition": condition, "id": identity}
+    parts = {"split": folder, "condition": condition, "id": identity, "part": "{part}"}
     return re.sub(r"{(\w+)}", lambda match: parts[match[1]], template)
+
+
+def _listed(line: str, patterns: list[re.Pattern[str]], conditions: bool) -> str:
+    """The name that a line of a list file means: it says it, or a path (of several) that one of the templates gives."""
+    for word in line.split():
+        for pattern in patterns:
+            match = pattern.fullmatch(word)
+            if match and (not conditions or "condition" in pattern.groupindex):
+                return _name(match, conditions)
+    return line
+
+
+def _name(match: re.Match[str], conditions: bool) -> str:
+    return f"{match['condition']}/{match['id']}" if conditions else match["id"]
 
 
 def matching_names(template: str, root: Path, folder: str, conditions: bool) -> set[str]:
@@ -73,7 +87,7 @@ def matching_names(template: str, root: Path, folder: str, conditions: bool) -> 
     names = set()
     for path in _walk(root, _fixed_folder(template)):
         if match := pattern.fullmatch(path):
-            names.add(f"{match['condition']}/{match['id']}" if conditions else match["id"])
+            names.add(_name(match, conditions))
     return names
 
 
@@ -116,7 +130,9 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
 
 def _from_files(description: Description, root: Path, split: Split) -> list[str]:
     label, folder = description.label, split.folder or ""
-    templates = [label.path] if label and not label.optional else list(description.templates().values())
+    templates = [sensor.first_path for sensor in description.modalities.values()]
+    if label and not split.unlabelled:
+        templates = [*templates, label.path] if label.optional else [label.path]
     names: set[str] = set()
     for template in templates:
         names |= matching_names(template, root, folder, description.has_conditions)
@@ -148,7 +164,15 @@ def _from_list(description: Description, root: Path, split: Split) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: list file {path} cannot be read: {error}{_root_hint(description, root)}") from error
-    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    patterns = [
+        re.compile(_pattern(template.replace("{split}", split.folder or "")))
+        for template in description.templates().values()
+    ]
+    names = [
+        _listed(line.strip(), patterns, description.has_conditions)
+        for line in lines
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not names:
         raise DataError(f"{where}: list file {path} names no frame")
     for name in names:

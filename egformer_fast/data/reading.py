@@ -1,14 +1,14 @@
-"""Files to arrays: PNG and JPEG (what Pillow reads) and .npy, in the values that the file holds.
+"""Files to arrays: PNG and JPEG (what Pillow reads), .npy and .npz, in the values that the file holds.
 
-Maps come out as (C, H, W), labels as (H, W). Alpha is dropped, palettes are resolved in maps and kept as numbers in
-labels. Pillow reads 16-bit colour PNGs at 8 bits: the two bytes of each value are decoded in two passes here, since its
-"RGB;16B" and "RGB;16L" unpackers take the first and the second byte. It also stretches grey PNGs of 2 and 4 bits to
-0..255, which would renumber a label: undone here.
+Maps come out as (C, H, W), labels as (H, W). Alpha is dropped where no channels are selected, palettes are resolved in
+maps and kept as numbers in labels. Pillow reads 16-bit colour PNGs at 8 bits: the two bytes of each value are decoded
+in two passes here, since its "RGB;16B" and "RGB;16L" unpackers take the first and the second byte. It also stretches
+grey PNGs of 2 and 4 bits to 0..255, which would renumber a label: undone here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,18 @@ _ALPHA_MODES = ("LA", "La", "RGBA", "RGBa", "RGBX")
 _FULL_SCALE = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
 
 
-def read_map(path: Path, channels: int) -> np.ndarray:
+def read_map(path: Path, channels: int, select: Sequence[int] = ()) -> np.ndarray:
     """A sensor's file as (C, H, W) in the file's own dtype; one channel in the file is repeated to three.
+
+    select: take these channels of the file, in this order; alpha is one of them then.
 
     Raises DataError naming the file: absent, not decodable, of another channel count, or not of real numbers.
     """
-    array = _read(path, as_label=False)
+    array = _read(path, as_label=False, with_alpha=bool(select))
+    if select:
+        if max(select) >= array.shape[2]:
+            raise DataError(f"{path}: wanted channels {list(select)} (from 0), found {array.shape[2]} channel(s)")
+        array = array[..., list(select)]
     if array.dtype.kind not in "buif":
         raise DataError(f"{path}: wanted real numbers, found dtype {array.dtype}")
     found = array.shape[2]
@@ -76,13 +82,13 @@ def _classes(array: np.ndarray, values: Mapping[int, int], path: Path) -> np.nda
     return classes.astype(np.uint8)
 
 
-def _read(path: Path, as_label: bool) -> np.ndarray:
+def _read(path: Path, as_label: bool, with_alpha: bool = False) -> np.ndarray:
     """(H, W, C) of a file, in native byte order."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        npy = path.suffix.lower() == ".npy"
-        array = np.load(path, allow_pickle=False) if npy else _read_image(path, as_label)
+        numpy = path.suffix.lower() in (".npy", ".npz")
+        array = _read_numpy(path) if numpy else _read_image(path, as_label, with_alpha)
     except DataError:
         raise
     # On a broken file decoders raise nearly anything, from SyntaxError to struct.error, depending on the byte.
@@ -96,29 +102,41 @@ def _read(path: Path, as_label: bool) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _read_image(path: Path, as_label: bool) -> np.ndarray:
+def _read_numpy(path: Path) -> np.ndarray:
+    """The array of a .npy, or the only one of a .npz."""
+    content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        if len(content.files) != 1:
+            raise DataError(f"{path}: wanted one array in the file, found {content.files}")
+        return content[content.files[0]]
+
+
+def _read_image(path: Path, as_label: bool, with_alpha: bool) -> np.ndarray:
     depth, colour = _png_depth(path)
     with Image.open(path) as image:
         if depth == 16 and colour:
-            return _read_png16(path)
+            return _read_png16(path, with_alpha)
         if as_label and depth in (2, 4) and image.mode == "L":
             return np.asarray(image) // np.uint8(255 // (2**depth - 1))
         if not as_label and image.mode in _MAP_MODES:
             return np.asarray(image.convert(_MAP_MODES[image.mode]))
-        array = np.asarray(image)[..., :-1] if image.mode in _ALPHA_MODES else np.asarray(image)
+        drop = image.mode in _ALPHA_MODES and not with_alpha
+        array = np.asarray(image)[..., :-1] if drop else np.asarray(image)
         # Older Pillows give 16-bit grey as int32.
         return array.astype(np.uint16) if depth == 16 else array
 
 
-def _read_png16(path: Path) -> np.ndarray:
-    """(H, W, 3) uint16 of a 16-bit colour PNG, with or without alpha."""
+def _read_png16(path: Path, with_alpha: bool) -> np.ndarray:
+    """(H, W, 3) uint16 of a 16-bit colour PNG, (H, W, 4) where it has alpha that is wanted."""
     halves = []
     for unpacker in ("16B", "16L"):
         with Image.open(path) as image:
             if image.tile[0].args != f"{image.mode};16B":
                 raise DataError(f"{path}: 16-bit PNGs of grey with alpha are not supported; wanted grey or RGB")
             image.tile = [image.tile[0]._replace(args=f"{image.mode};{unpacker}")]
-            halves.append(np.asarray(image)[..., :3].astype(np.uint16))
+            halves.append(np.asarray(image)[..., : 4 if with_alpha else 3].astype(np.uint16))
     return halves[0] << 8 | halves[1]
 
 

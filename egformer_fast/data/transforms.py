@@ -3,7 +3,7 @@
 A transform maps a Frame to a new Frame before normalisation (values scaled, for 8-bit files 0..1), drawing from a numpy
 Generator; it changes no array in place, since the arrays may be cached. Geometry resamples labels and sparse kinds
 (depth, LiDAR, radar, event: a mixture of two ranges is no range) by nearest neighbour and other maps bilinearly, both
-on half-pixel centres, so that they stay aligned.
+on half-pixel centres, so that they stay aligned. Angles of polarisation turn with the picture.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from .description import IGNORE, SPARSE_KINDS
+from .polarisation import signs
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
@@ -48,6 +49,12 @@ class Frame:
             for name, image in self.maps.items()
         }
         return replace(self, maps=maps, label=move(self.label, "nearest"))
+
+    def reoriented(self, flips: int, quarter_turns: int = 0) -> Frame:
+        """The frame with its angles of polarisation following the mirrorings and turns that its maps went through."""
+        turned = signs(flips, quarter_turns)
+        maps = {name: image * turned if self.kinds[name] == "aolp" else image for name, image in self.maps.items()}
+        return replace(self, maps=maps)
 
 
 class Transform(Protocol):
@@ -167,7 +174,8 @@ class RandomFlip:
         mirror, upset = rng.random(2) < 0.5
         columns = slice(None, None, -1 if self.horizontal and mirror else 1)
         rows = slice(None, None, -1 if self.vertical and upset else 1)
-        return frame.geometric(lambda image, mode: image[..., rows, columns])
+        moved = frame.geometric(lambda image, mode: image[..., rows, columns])
+        return moved.reoriented(int(self.horizontal and mirror) + int(self.vertical and upset))
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ class RandomQuarterTurn:
         turns = int(rng.integers(4))
         height, width = frame.label.shape
         turns = turns if height == width else turns // 2 * 2
-        return frame.geometric(lambda image, mode: np.rot90(image, turns, (-2, -1)))
+        return frame.geometric(lambda image, mode: np.rot90(image, turns, (-2, -1))).reoriented(0, turns)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ METRICS = [f"{where}{name}" for where in ("", "frame_mean.") for name in ("miou"
 
 @dataclass
 class DataConfig:
-    description: str = option("", "dataset.yaml that describes the data set", path=True)
+    description: str = option(
+        "", "dataset.yaml that describes the data set, or the name of one that comes with the package", path=True
+    )
     root: str | None = option(None, "folder of the data; null: as the description says", path=True)
     modalities: list[str] | None = option(None, "sensors to use, in this order; null: all of the description")
     split: str = option("train", "split to train on")
@@ -164,9 +166,23 @@ def _assign(config: Config, name: str, value: Any, base: Path) -> None:
     key = KEYS[name]
     value = key.convert(value)
     if key.limits.get("path") and value:
-        value = str(base / _expand(name, value))
+        value = _shipped(value) if name == "data.description" and _is_name(value) else str(base / _expand(name, value))
     section, leaf = name.split(".")
     setattr(getattr(config, section), leaf, value)
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch(r"\w+", text) is not None
+
+
+def _shipped(name: str) -> str:
+    """The file of a shipped description, or ConfigError with the known names."""
+    from egformer_fast.data.sources import find_description
+
+    try:
+        return str(find_description(name))
+    except ValueError as error:
+        raise ConfigError(f"data.description: {error}") from None
 
 
 def _nearest(name: str) -> str:

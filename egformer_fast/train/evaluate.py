@@ -165,14 +165,15 @@ def evaluate(
     with evaluation_mode(model), bar:
         for batch in batches(dataset, indices, batch_size, workers):
             inputs, present = sensors.select(batch, place)
-            result = segment(model, inputs, present, keep, tta, dataset.ignore_index)
+            result = segment(model, inputs, present, keep, tta, dataset.ignore_index, sensors.angles)
             counts = state.add(batch, result)
             for names, group in zip(state.subsets, state.by_subset.values(), strict=True):
                 if names == sensors.given:
                     group.add(counts, result)
                 else:
                     shown = {name: inputs[name] for name in names}
-                    some = segment(model, shown, present & sensors.mask(names, place), keep, tta, dataset.ignore_index)
+                    given = present & sensors.mask(names, place)
+                    some = segment(model, shown, given, keep, tta, dataset.ignore_index, sensors.angles)
                     group.add(state.count(some, batch["label"]), some)
             bar.update(len(counts))
     settings = {"keep": list(keep or model.keep), "missing": list(missing), "tta": tta}  # type: ignore[arg-type]

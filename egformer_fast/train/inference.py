@@ -7,7 +7,7 @@ sensor is usable (present, and its input finite) is blind: the model is not aske
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from egformer_fast.data.polarisation import signs
 from egformer_fast.errors import DataError
 
 Sample = dict[str, Any]
@@ -91,6 +92,7 @@ class Sensors:
                     f"modality {name!r} has {found} channel(s) in data set {dataset.name!r}, the model takes"
                     f" {wanted[name]}"
                 )
+        self.angles = [name for name in self.given if name in getattr(dataset, "angles", ())]
         self._columns = {name: list(dataset.modalities).index(name) for name in self.given}
 
     def select(self, batch: Sample, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
@@ -156,6 +158,7 @@ def segment(
     keep: Sequence[int] | None = None,
     tta: str = "none",
     ignore_index: int = 255,
+    angles: Collection[str] = (),
 ) -> Segmented:
     """Predict a batch, inside `evaluation_mode`.
 
@@ -165,6 +168,7 @@ def segment(
         tta: test-time augmentation, the name of the views whose class probabilities are averaged: "none", "flip"
             (left-right) or "dihedral" (four turns, each also mirrored; for views from above). Scores and kept sensors
             are those of the frame as it is.
+        angles: inputs that hold angles of polarisation, which turn with the picture (see data/polarisation.py).
     """
     blind = ~present.any(1)
     first = next(iter(inputs.values()))
@@ -178,7 +182,7 @@ def segment(
     if len(views) > 1:
         total = total.float().softmax(1)
         for view in views[1:]:
-            turned = {name: _turned(image, view) for name, image in seen.items()}
+            turned = {name: _turned(image, view, name in angles) for name, image in seen.items()}
             total = total + _turned_back(model(turned, present[~blind], keep=keep).float().softmax(1), view)
     prediction[~blind] = total.argmax(1)
     stages = range(len(trace.stages))
@@ -196,9 +200,10 @@ def segment(
     )
 
 
-def _turned(image: Tensor, view: tuple[int, bool]) -> Tensor:
+def _turned(image: Tensor, view: tuple[int, bool], angle: bool = False) -> Tensor:
     turned = image.rot90(view[0], (2, 3))
-    return turned.flip(3) if view[1] else turned
+    turned = turned.flip(3) if view[1] else turned
+    return turned * torch.from_numpy(signs(int(view[1]), view[0])).to(turned) if angle else turned
 
 
 def _turned_back(image: Tensor, view: tuple[int, bool]) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 from egformer_fast.data import DescribedFrames, Description, Modality
 from egformer_fast.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".npy", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".npy", ".npz", ".bin", ".h5", ".bmp", ".tif", ".tiff")
 Files = dict[str, Path]
 
 
@@ -34,9 +34,15 @@ class InputFrames(DescribedFrames):
     """
 
     def __init__(self, description: Description, modalities: list[str], paths: Mapping[str, Path]) -> None:
+        several = [name for name in paths if description.modalities[name].parts]
+        if several:
+            parts = ", ".join(description.modalities[several[0]].parts)
+            raise DataError(f"input {several[0]}: each frame has {parts} in files of their own; wanted --split instead")
         self._frames = _frames({name: Path(path) for name, path in paths.items()}, description.modalities)
-        sensors = {name: replace(description.modalities[name], path="{id}", optional=True) for name in modalities}
-        unlabelled = replace(description, label=None, modalities=sensors, cases=())
+        sensors = {
+            name: replace(description.modalities[name], path="{id}", optional=True, parts=()) for name in modalities
+        }
+        unlabelled = replace(description, label=None, modalities=sensors, cases={})
         super().__init__(unlabelled, sensors, sorted(self._frames), "input")
 
     def files(self, index: int) -> Files:

@@ -104,7 +104,7 @@ def frame_views(
         inputs, present = sensors.select(batch, place)
         # Inside the loop: a caller that stops half-way must not leave gradients switched off.
         with evaluation_mode(model):
-            result = segment(model, inputs, present, keep, tta, dataset.ignore_index)
+            result = segment(model, inputs, present, keep, tta, dataset.ignore_index, sensors.angles)
         for row, usable in enumerate(present.tolist()):
             shown = dataset.raw(order[done])["inputs"]
             label = batch["label"][row].numpy()

@@ -8,9 +8,9 @@ log.csv, tensorboard/, pictures/, checkpoints/{last,best}/
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 
+from egformer_fast.data.sources import self_contained
 from egformer_fast.errors import ConfigError
 from egformer_fast.train.config import Config, flatten, load_config, save_config
 
@@ -44,7 +44,7 @@ def check_folder(folder: Path, config: Config, resume: bool) -> None:
     for key, value in now.items():
         if value != before[key] and key not in FREE_TO_CHANGE:
             raise ConfigError(f"{key}: found {value!r}, but the run in {folder} was started with {before[key]!r}")
-    if Path(config.data.description).read_bytes() != (folder / "dataset.yaml").read_bytes():
+    if self_contained(config.data.description) != (folder / "dataset.yaml").read_text(encoding="utf-8"):
         raise ConfigError(f"data.description: {config.data.description} is not the one that {folder} was started with")
 
 
@@ -56,7 +56,7 @@ def prepare_folder(folder: Path, config: Config, root: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     description = folder / "dataset.yaml"
     if Path(config.data.description).resolve() != description.resolve():
-        shutil.copyfile(config.data.description, description)
+        description.write_text(self_contained(config.data.description), encoding="utf-8")
     resolved = copy.deepcopy(config)
     resolved.data.description, resolved.data.root = description.name, str(root.resolve())
     # Written last, and in one piece: a folder with config.yaml is a run.

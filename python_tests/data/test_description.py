@@ -99,7 +99,7 @@ def test_without_label() -> None:
         (("modalitys",), {}, ["unknown key 'modalitys'", "did you mean 'modalities'?"]),
         (("modalities", "rgb", "chanels"), 3, ["unknown key 'modalities.rgb.chanels'", "'channels'"]),
         (("label", "offsett"), 1, ["unknown key 'label.offsett'", "'offset'"]),
-        (("label", "xyz"), 1, ["valid: path, values, offset, ignore, channel, optional"]),
+        (("label", "xyz"), 1, ["valid: path, values, offset, ignore, channel, optional, space, map_to"]),
         (("splits", "val", "shares"), 1, ["unknown key 'splits.val.shares'", "'share'"]),
         (("modalities", "rgb", "kind"), "rbg", ["modalities.rgb.kind", "unknown value 'rbg'", "'rgb'"]),
         (("modalities", "depth", "resize"), "linear", ["modalities.depth.resize", "'linear'", "'bilinear'"]),
@@ -110,6 +110,8 @@ def test_without_label() -> None:
         (("modalities", "rgb", "channels"), 4, ["modalities.rgb.channels", "3 for kind rgb", "found 4"]),
         (("modalities", "depth", "channels"), 0, ["modalities.depth.channels"]),
         (("modalities", "depth", "channels"), True, ["wanted a whole number", "found True"]),
+        (("modalities", "rgb", "select"), [3], ["modalities.rgb.select", "wanted 3 channel numbers from 0"]),
+        (("modalities", "rgb", "select"), [0, 1, -1], ["modalities.rgb.select", "from 0"]),
         (("modalities", "depth", "scale"), 0, ["positive"]),
         (("modalities", "depth", "scale"), float("nan"), ["finite"]),
         (("modalities", "rgb", "std"), [1, 1, 1], ["modalities.rgb.mean", "come together"]),
@@ -133,6 +135,8 @@ def test_without_label() -> None:
         (("splits", "val", "share"), 1.0, ["between 0 and 1"]),
         (("splits", "val", "without"), "test", ["either a share or without"]),
         (("splits", "val", "folder"), "x", ["comes from the split named by `of`"]),
+        (("splits", "val", "unlabelled"), True, ["comes from the split named by `of`"]),
+        (("splits", "test"), {"frames": "many"}, ["splits.test.frames", "wanted a whole number"]),
         (("splits", "train"), {"share": 0.5}, ["splits.train.share", "goes with `of`"]),
         (("splits", "train"), 3, ["splits.train", "wanted a mapping"]),
     ],
@@ -151,10 +155,20 @@ def test_wrong_number_of_means() -> None:
     assert "modalities.rgb.std: wanted positive numbers" in message(content)
 
 
+def test_cases_are_words_or_named_words() -> None:
+    assert parse_description(changed("cases", value=["dark"]), Path("toy.yaml")).cases == {"dark": "dark"}
+    assert parse_description(changed("cases", value={"night": "N"}), Path("toy.yaml")).cases == {"night": "N"}
+    assert "cases.night: wanted text; found 3" in message(changed("cases", value={"night": 3}))
+
+
 def test_condition_must_be_where_names_are_read() -> None:
     content = changed("modalities", "rgb", "path", value="{condition}/{split}/{id}.png")
     assert "label.path: wanted {condition}" in message(content)
     content["label"] = None
+    assert "modalities.depth.path: wanted {condition}" in message(content)
+    content["label"] = {"path": "{condition}/{id}.png"}
+    parse_description(content, Path("toy.yaml"))
+    content["splits"]["hidden"] = {"unlabelled": True}
     assert "modalities.depth.path: wanted {condition}" in message(content)
 
 

@@ -49,6 +49,35 @@ def test_list_files(tmp_path: Path) -> None:
             FolderDataset(path, split=split)
 
 
+def test_list_files_of_paths(tmp_path: Path) -> None:
+    """Lines may hold paths of a frame's files, one or several, with conditions too."""
+    toy(tmp_path, ("1", "2", "3"))
+    (tmp_path / "some.txt").write_text("a/train/3.png label/train/3.png\nlabel/train/1.png\n2\n")
+    path = describe(tmp_path, splits={"some": {"folder": "train", "list": "some.txt"}})
+    assert FolderDataset(path, split="some").names == ["1", "2", "3"]
+    save(tmp_path / "b/rain/5.png", image(4, 4))
+    save(tmp_path / "c/rain/5.png", image(4, 4) % 2)
+    (tmp_path / "more.txt").write_text("b/rain/5.png\n")
+    modalities = {"b": {"path": "b/{condition}/{id}.png"}}
+    path = describe(
+        tmp_path, modalities=modalities, label={"path": "c/{condition}/{id}.png"}, splits={"more": {"list": "more.txt"}}
+    )
+    assert FolderDataset(path, split="more").names == ["rain/5"]
+
+
+def test_labels_of_an_unlabelled_split_are_not_read(tmp_path: Path) -> None:
+    toy(tmp_path, ("1", "2"))
+    (tmp_path / "label/train/2.png").unlink()
+    parts = {"all": {"folder": "train", "unlabelled": True}, "some": {"of": "all", "share": 0.5}}
+    path = describe(tmp_path, splits={"train": None, **parts})
+    assert FolderDataset(path).names == ["1"]
+    hidden = FolderDataset(path, split="all")
+    assert hidden.names == ["1", "2"]
+    assert list(hidden.files(0)) == ["a"]
+    assert hidden[0]["label"].unique().tolist() == [255]
+    assert list(FolderDataset(path, split="some").files(0)) == ["a"]
+
+
 def test_shares_are_complementary_and_stable(tmp_path: Path) -> None:
     names = tuple(f"{n:03}" for n in range(40))
     toy(tmp_path, names, (2, 2))

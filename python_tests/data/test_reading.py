@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from toy_files import RNG, image, save
+from toy_files import RNG, image, png, png16, save
 
 from egformer_fast.data.reading import read_label, read_map
 from egformer_fast.errors import DataError
-
-
-def png(width: int, bits: int, colour_type: int, lines: np.ndarray, line_filter: int = 0) -> bytes:
-    """A PNG of coded lines (H, bytes) uint8, every line with the same filter."""
-    header = struct.pack(">IIBBBBB", width, len(lines), bits, colour_type, 0, 0, 0)
-    body = zlib.compress(b"".join(bytes([line_filter]) + line.tobytes() for line in lines))
-    chunks = ((b"IHDR", header), (b"IDAT", body), (b"IEND", b""))
-    framed = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
-
-
-def png16(array: np.ndarray, colour_type: int, line_filter: int = 0) -> bytes:
-    """A 16-bit PNG of (H, W, channels) uint16; filters: 0 none, 1 less the pixel to the left, 2 less the one above."""
-    height, width, channels = array.shape
-    lines = array.astype(">u2").reshape(height, -1).view(np.uint8)
-    left = np.pad(lines, ((0, 0), (channels * 2, 0)))[:, : lines.shape[1]]
-    above = np.pad(lines, ((1, 0), (0, 0)))[:-1]
-    return png(width, 16, colour_type, lines - (np.zeros_like(lines), left, above)[line_filter], line_filter)
 
 
 @pytest.mark.parametrize("line_filter", [0, 1, 2])
@@ -59,6 +39,19 @@ def test_8_bit_modes_and_alpha(tmp_path: Path, mode: str, channels: int) -> None
     found = read_map(tmp_path / "x.png", channels)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, plain.transpose(2, 0, 1) if channels == 3 else plain[None])
+
+
+def test_selected_channels_count_alpha(tmp_path: Path) -> None:
+    """In 8 and in 16 bits, in any order; without a selection alpha is not there."""
+    shallow, deep = image(4, 5, 4), RNG.integers(0, 65536, (4, 5, 4)).astype(np.uint16)
+    save(tmp_path / "8.png", shallow)
+    (tmp_path / "16.png").write_bytes(png16(deep, 6))
+    for name, array in (("8.png", shallow), ("16.png", deep)):
+        for select in ((3,), (0, 1, 2), (2, 1, 0, 3)):
+            found = read_map(tmp_path / name, len(select), select)
+            np.testing.assert_array_equal(found, array[..., list(select)].transpose(2, 0, 1))
+        with pytest.raises(DataError, match=rf"{name}: wanted channels \[4\] \(from 0\), found 4 channel"):
+            read_map(tmp_path / name, 1, (4,))
 
 
 def test_jpeg(tmp_path: Path) -> None:

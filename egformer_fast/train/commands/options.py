@@ -22,7 +22,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Which frames of a described data set."""
-    parser.add_argument("--data", help="another dataset.yaml than the checkpoint's")
+    parser.add_argument("--data", help="another dataset.yaml than the checkpoint's, or a shipped one's name")
     parser.add_argument("--root", help="folder of the data, in place of the one in the run's config or description")
 
 
