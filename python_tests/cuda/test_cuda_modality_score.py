@@ -77,9 +77,10 @@ def test_missing_and_broken_sensors(junk: float) -> None:
         torch.testing.assert_close(g, w)
 
 
-def test_infinite_logit_is_a_broken_sensor() -> None:
+@pytest.mark.parametrize("bias", [math.inf, math.nan])
+def test_a_logit_that_is_not_finite_is_a_broken_sensor(bias: float) -> None:
     args = score_inputs(dtype=torch.float32)
-    args[4] = torch.tensor(math.inf)
+    args[4] = torch.tensor(bias)
     score, pooled = cuda_on_cpu.modality_score(*args)
     assert score.isnan().all()
     for gradient in cuda_on_cpu.modality_score_backward(torch.ones(2, 3), pooled, *args[1:]):
