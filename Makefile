@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Without a GPU nothing runs the CUDA kernels, and they take minutes to compile.
+EGFORMER_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
+export EGFORMER_CUDA
 
-.PHONY: help demo test bench lint tidy format clean
+.PHONY: help demo test test-full bench lint tidy format clean
 help:
 	@echo "make demo    draw scenes, train, evaluate, predict: the whole job from nothing"
-	@echo "make test    the test suite"
+	@echo "make test    the test suite; make test-full: with all cases of the CUDA kernels"
 	@echo "make bench   parameters, GMAC and latency into benchmarks/results"
 	@echo "make lint    ruff, mypy, clang-format, clang-tidy"
 
@@ -23,6 +26,9 @@ demo: $(READY)
 # The tests of the build call cmake, which the environment brings.
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+test-full: export EGFORMER_TEST_FULL = 1
+test-full: test
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run
