@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import simt_build
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "ops"))  # op_cases
 
 
 @pytest.fixture(scope="session")

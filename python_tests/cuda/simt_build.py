@@ -1,7 +1,7 @@
 """Compiles the CUDA kernels with g++ over the SIMT layer (csrc/testing), on demand, into build/simt.
 
 `module()` is the kernels as a Python module; `executable("thread")` and `executable("address")` run them under the
-sanitizers. Objects are cached by a hash of their source, all headers and the flags.
+sanitizers. Objects are cached by a hash of their source, its headers and the flags.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,9 +50,12 @@ def _run(command: list[str]) -> None:
 
 
 @functools.cache
-def _headers() -> bytes:
-    files = [path for pattern in ("*.h", "*.cuh") for path in CSRC.rglob(pattern)]
-    return b"".join(path.read_bytes() for path in sorted(files))
+def _headers(source: Path) -> frozenset[Path]:
+    """The project's headers that a source includes, directly or not."""
+    names = re.findall(r'#include "([^"]+)"', source.read_text())
+    folders = (source.parent, CSRC / "include", CSRC / "testing")
+    found = {(folder / name).resolve() for name in names for folder in folders if (folder / name).is_file()}
+    return frozenset(found.union(*map(_headers, found)))
 
 
 def _digest(*parts: bytes | str) -> str:
@@ -59,7 +63,8 @@ def _digest(*parts: bytes | str) -> str:
 
 
 def _compile(source: Path, flags: list[str]) -> Path:
-    target = BUILD / f"{source.stem}-{_digest(source.read_bytes(), _headers(), COMPILER, *flags)}.o"
+    texts = [path.read_bytes() for path in (source, *sorted(_headers(source)))]
+    target = BUILD / f"{source.stem}-{_digest(*texts, COMPILER, *flags)}.o"
     if not target.is_file():
         partial = target.with_suffix(f".{os.getpid()}.o")
         _run([COMPILER, *flags, "-x", "c++", "-c", str(source), "-o", str(partial)])
@@ -86,7 +91,15 @@ def _flags(*more: str) -> list[str]:
     include = cuda_include()
     assert include is not None, "no CUDA headers (cuda_fp16.h)"
     # Kernels view memory as other types, as nvcc allows.
-    common = ["-std=c++20", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Werror", "-DEGFORMER_SIMT"]
+    common = [
+        "-std=c++20",
+        "-fno-strict-aliasing",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-unknown-pragmas",
+        "-DEGFORMER_SIMT",
+    ]
     return [*common, f"-I{CSRC / 'include'}", f"-I{CSRC / 'testing'}", f"-isystem{include}", *more]
 
 

@@ -120,7 +120,7 @@ def test_counters(simt: ModuleType) -> None:
     assert simt.counters() == {}
 
 
-# ---- under the sanitizers ----------------------------------------------------------------------------------------------
+# ---- under the sanitizers -----------------------------------------------------------------------------------------
 
 
 def check(sanitizer: str, name: str) -> subprocess.CompletedProcess[str]:

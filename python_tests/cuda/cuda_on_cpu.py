@@ -1,0 +1,62 @@
+"""The CUDA kernels, executed on the CPU, under the names and signatures of the torch ops.
+
+Outputs start as NaN (index: a number that no test expects), so that an element that a kernel does not write shows up.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import simt_build
+import torch
+from torch import Tensor
+
+UNWRITTEN_INDEX = -77
+# More of each test matrix: `make test-full`.
+FULL = os.environ.get("EGFORMER_TEST_FULL") == "1"
+
+
+def array(tensor: Tensor | None) -> np.ndarray | None:
+    """A view; bfloat16 as its bits."""
+    if tensor is None:
+        return None
+    tensor = tensor.detach()
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
+
+
+def arrays(*tensors: Tensor | None) -> list[np.ndarray | None]:
+    return [array(tensor) for tensor in tensors]
+
+
+def dense(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def rows(tensor: Tensor | None) -> Tensor | None:
+    """As the bindings do: channels dense, other strides free."""
+    return tensor if tensor is None or tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def unwritten(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.full(shape, UNWRITTEN_INDEX if dtype == torch.int64 else math.nan, dtype=dtype)
+
+
+def modality_score(
+    x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, present: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    score = unwritten(x.shape[:2], torch.float32)
+    pooled = unwritten((*x.shape[:2], x.shape[3]), torch.float32)
+    inputs = (rows(x), *map(dense, (w1, b1, w2, b2, present)))
+    simt_build.module().modality_score(*arrays(*inputs, score, pooled))
+    return score, pooled
+
+
+def modality_score_backward(
+    d_score: Tensor, pooled: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, present: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    outputs = [unwritten(t.shape, t.dtype) for t in (pooled, w1, b1, w2, b2)]
+    inputs = map(dense, (d_score, pooled, w1, b1, w2, b2, present))
+    simt_build.module().modality_score_backward(*arrays(*inputs, *outputs))
+    return tuple(outputs)
