@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test test-full bench lint format clean
 help:
 	@echo "make demo    draw scenes, train, evaluate, predict: the whole job from nothing"
-	@echo "make test    the test suite"
+	@echo "make test    the test suite; make test-full: with all cases of the CUDA kernels"
 	@echo "make bench   parameters, GMAC and latency into benchmarks/results"
 	@echo "make lint    ruff, mypy"
 
@@ -23,6 +23,9 @@ demo: $(READY)
 # The tests of the build call cmake, which the environment brings.
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+
+test-full: export EGFORMER_TEST_FULL = 1
+test-full: test
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.run

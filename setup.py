@@ -1,7 +1,8 @@
 """Builds egformer_fast/_C.so with CMake; everything else is in pyproject.toml.
 
     EGFORMER_BUILD=0       install without the C++ library (every op runs on the reference backend)
-    EGFORMER_CUDA=auto|1|0 CUDA kernels: where there is an nvcc, always, never. This version has none: 1 is refused.
+    EGFORMER_CUDA=auto|1|0 CUDA kernels: where there is an nvcc, always, never
+    EGFORMER_CUDA_ARCHS    their architectures, as CMake writes them: "80-real;90-real;90-virtual"
 
 torch is found by its path in the environment that is installed into, never imported: build isolation hides it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -20,6 +22,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+ARCHS = "80-real;86-real;89-real;90-real;100-real;120-real;90-virtual"
 
 
 def refuse(message: str) -> SystemExit:
@@ -34,6 +37,32 @@ def torch_folder() -> Path:
     raise refuse("torch is not installed here; run `pip install torch` (2.13 or later) first")
 
 
+def find_nvcc() -> Path | None:
+    """The nvcc of CUDA_HOME, else the one on PATH or in the usual place; a wrapper script is looked through."""
+    home = os.environ.get("CUDA_HOME")
+    places = f"{home}/bin" if home else os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
+    found = shutil.which("nvcc", path=places)
+    if found is None:
+        return None
+    report = subprocess.run(
+        [found, "--dryrun", "-E", "-x", "cu", os.devnull], capture_output=True, text=True, check=False
+    )
+    top = re.search(r"^#\$ TOP=(.+)$", report.stderr, re.MULTILINE)
+    return (Path(top[1].strip()) / "bin" / "nvcc").resolve() if top else Path(found)
+
+
+def cuda_options() -> tuple[list[str], list[str]]:
+    """CMake's options for the CUDA kernels, and their architectures; both empty where they are not built."""
+    nvcc = None if os.environ.get("EGFORMER_CUDA", "auto") == "0" else find_nvcc()
+    if nvcc is None:
+        return ["-DEGFORMER_CUDA=OFF"], []
+    archs = os.environ.get("EGFORMER_CUDA_ARCHS", ARCHS)
+    return (
+        ["-DEGFORMER_CUDA=ON", f"-DEGFORMER_CUDA_ARCHS={archs}", f"-DCMAKE_CUDA_COMPILER={nvcc}"],
+        archs.split(";"),
+    )
+
+
 def check_tools() -> None:
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler.split()[0]) is None:
@@ -41,10 +70,8 @@ def check_tools() -> None:
     wanted = os.environ.get("EGFORMER_CUDA", "auto")
     if wanted not in ("auto", "0", "1"):
         raise refuse(f"EGFORMER_CUDA must be auto, 1 or 0, got {wanted!r}")
-    if wanted == "1" and shutil.which("nvcc") is None:
-        raise refuse("EGFORMER_CUDA=1, but there is no nvcc; install the CUDA toolkit or take EGFORMER_CUDA=auto")
-    if wanted == "1":
-        raise refuse("EGFORMER_CUDA=1, but this version has no CUDA kernels; take EGFORMER_CUDA=auto")
+    if wanted == "1" and find_nvcc() is None:
+        raise refuse("EGFORMER_CUDA=1, but there is no nvcc; install the CUDA toolkit (CUDA_HOME names its folder)")
     if shutil.which("cmake") is None:
         raise refuse("there is no cmake; run `pip install cmake ninja`")
 
@@ -56,7 +83,8 @@ class CMakeBuild(build_ext):
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         work = Path(self.build_temp).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        options = [f"-DTORCH_DIR={torch}", f"-DEGFORMER_OUT={library.parent}"]
+        cuda, archs = cuda_options()
+        options = [f"-DTORCH_DIR={torch}", f"-DEGFORMER_OUT={library.parent}", *cuda]
         if shutil.which("ninja"):
             options += ["-G", "Ninja"]
         for command in (["cmake", "-S", str(ROOT), "-B", str(work), *options], ["cmake", "--build", str(work)]):
@@ -64,7 +92,7 @@ class CMakeBuild(build_ext):
                 raise refuse("the C++ library does not compile; the compiler's messages are above")
         metadata = [folder.name for folder in torch.parent.glob("torch-*.dist-info")]
         releases = [name.removeprefix("torch-").removesuffix(".dist-info") for name in metadata]
-        facts = {"torch": releases[0] if releases else "unknown", "cuda_archs": []}
+        facts = {"torch": releases[0] if releases else "unknown", "cuda_archs": archs}
         # An editable install copies the library into the source tree, and nothing else.
         folder = ROOT / "egformer_fast" if self.editable_mode else library.parent
         (folder / "_build.json").write_text(json.dumps(facts) + "\n")

@@ -7,7 +7,11 @@
 
 namespace {
 
-constexpr const char* kSuffixes[] = {"", "_reference", "_cpu"};
+constexpr const char* kSuffixes[] = {"", "_reference", "_cpu",
+#ifdef EGFORMER_CUDA
+                                     "_cuda"
+#endif
+};
 
 #define EGFORMER_WEIGHTS "Tensor w1, Tensor b1, Tensor w2, Tensor b2, Tensor? present"
 #define EGFORMER_QKV "Tensor q, Tensor k, Tensor v, Tensor? index, Tensor? bias"

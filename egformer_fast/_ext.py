@@ -34,3 +34,8 @@ def build_facts() -> dict[str, Any]:
 
 # Why the library is not there; None when it is.
 absence: str | None = _load()
+
+# The backends whose kernels it holds: the library defines a forced name for each.
+backends: tuple[str, ...] = tuple(
+    backend for backend in ("cpu", "cuda") if hasattr(torch.ops.egformer_fast, f"modality_score_{backend}")
+)

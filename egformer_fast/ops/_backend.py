@@ -39,8 +39,12 @@ def refusal(backend: str, device_type: str) -> str | None:
         return None
     if (device_type == "cuda") == (backend == "cpu"):
         return f"serves {'the CPU' if backend == 'cpu' else 'a GPU'}, not tensors on {device_type}"
-    if backend == "cpu":
+    if backend in _ext.backends:
+        return None
+    if backend == "cpu" or (backend == "cuda" and _ext.absence):
         return _ext.absence
+    if backend == "cuda":
+        return "the C++ library is built without CUDA kernels; `EGFORMER_CUDA=1 pip install .` builds them with nvcc"
     return f"this install has no {backend} kernels"
 
 

@@ -57,8 +57,13 @@ _ops: dict[str, Op] = {}
 def register(op: Op) -> None:
     """Define an op under its plain name and under one forced name for each backend that is there."""
     _ops[op.forward.name] = op
-    for suffix in ("", "_reference") if _ext.absence else ("", "_reference", "_cpu"):
+    for suffix in suffixes():
         _define(op, suffix)
+
+
+def suffixes() -> list[str]:
+    """The names of an op that are there, without their stem: the automatic choice, then one for each backend."""
+    return ["", "_reference", *(f"_{backend}" for backend in _ext.backends)]
 
 
 def _define(op: Op, suffix: str) -> None:
@@ -66,7 +71,7 @@ def _define(op: Op, suffix: str) -> None:
         name = kernel.name + suffix
         if _ext.absence:
             _library.define(name + kernel.schema)
-        if suffix != "_cpu":
+        if suffix in ("", "_reference"):
             _library.impl(name, kernel.reference, "CompositeExplicitAutograd")
         torch.library.register_fake(f"{NAMESPACE}::{name}", kernel.fake, lib=_library)
         _flop_formulas[name] = kernel.flops

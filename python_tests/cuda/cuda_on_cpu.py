@@ -40,7 +40,10 @@ def rows(tensor: Tensor | None) -> Tensor | None:
 
 
 def unwritten(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.full(shape, UNWRITTEN_INDEX if dtype == torch.int64 else math.nan, dtype=dtype)
+    size = dtype.itemsize
+    storage = torch.full((math.prod(shape) + 32 // size,), UNWRITTEN_INDEX if size == 8 else math.nan, dtype=dtype)
+    first = -storage.data_ptr() % 32 // size  # aligned to sectors, as GPU memory is
+    return storage[first : first + math.prod(shape)].view(shape)
 
 
 HEAD_DIMS = (16, 32, 64, 128)
@@ -105,3 +108,38 @@ def modality_score_backward(
     inputs = map(dense, (d_score, pooled, w1, b1, w2, b2, present))
     simt_build.module().modality_score_backward(*arrays(*inputs, *outputs))
     return tuple(outputs)
+
+
+def modality_drop(
+    x: Tensor,
+    score: Tensor,
+    keep: int,
+    present: Tensor | None = None,
+    priority: Tensor | None = None,
+    threshold: float = 0.0,
+    per_batch: bool = False,
+    gather: bool = True,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch, _, tokens, channels = x.shape
+    survivors = unwritten((batch, keep, tokens, channels), x.dtype) if gather else None
+    fused, index = unwritten((batch, tokens, channels), x.dtype), unwritten((batch, keep), torch.int64)
+    weight = unwritten((batch, keep), torch.float32)
+    x, score, present, priority = rows(x), dense(score), dense(present), dense(priority)
+    arguments = (array(x), array(score), keep, array(present), array(priority), threshold, per_batch)
+    simt_build.module().modality_drop(*arguments, *arrays(survivors, fused, index, weight))
+    return (x.new_empty((batch, 0, tokens, channels)) if survivors is None else survivors), fused, index, weight
+
+
+def modality_drop_backward(
+    d_survivors: Tensor | None,
+    d_fused: Tensor | None,
+    d_weight: Tensor | None,
+    x: Tensor,
+    score: Tensor,
+    index: Tensor,
+    weight: Tensor,
+) -> tuple[Tensor, Tensor]:
+    d_x, d_score = unwritten(x.shape, x.dtype), unwritten(score.shape, torch.float32)
+    inputs = (rows(d_survivors), rows(d_fused), dense(d_weight), rows(x), dense(score), dense(index), dense(weight))
+    simt_build.module().modality_drop_backward(*arrays(*inputs, d_x, d_score))
+    return d_x, d_score

@@ -104,8 +104,9 @@ def _flags(*more: str) -> list[str]:
 
 
 def _kernels() -> list[Path]:
-    """The kernels; csrc/cuda/bindings.cpp and what else needs torch is left out."""
-    return [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "testing" / "samples.cu"]
+    """The kernels; csrc/cuda/bindings.cpp and what else needs torch is left out. mutate.py names another folder."""
+    folder = Path(os.environ.get("EGFORMER_SIMT_KERNELS", CSRC / "cuda"))
+    return [*sorted(folder.glob("*.cu")), CSRC / "testing" / "samples.cu"]
 
 
 @functools.cache
