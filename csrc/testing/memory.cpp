@@ -120,7 +120,7 @@ namespace {
 
 struct Request {
   Access access;
-  std::vector<std::pair<uintptr_t, size_t>> lanes;  // address and bytes
+  std::map<unsigned, std::pair<uintptr_t, size_t>> lanes;  // by lane: address and bytes
 };
 // A place in the source: file, line, column.
 using Place = std::tuple<const char*, unsigned, unsigned>;
@@ -129,7 +129,8 @@ std::map<std::pair<Place, unsigned>, size_t> executions;              // by plac
 
 int64_t sectors(const Request& request) {
   std::set<uintptr_t> touched;
-  for (const auto& [address, bytes] : request.lanes) {
+  for (const auto& [lane, access] : request.lanes) {
+    const auto& [address, bytes] = access;
     for (uintptr_t sector = address / 32; sector <= (address + bytes - 1) / 32; ++sector) touched.insert(sector);
   }
   return static_cast<int64_t>(touched.size());
@@ -137,13 +138,14 @@ int64_t sectors(const Request& request) {
 
 // Further passes: 32 banks of 4 bytes serve 128 bytes at a time, so that wide accesses go by halves or quarters.
 int64_t conflicts(const Request& request) {
-  const size_t bytes = request.lanes.front().second;
-  const size_t lanes_at_once = bytes <= 4 ? 32 : 128 / bytes;
+  const size_t bytes = request.lanes.begin()->second.second;
+  const unsigned lanes_at_once = bytes <= 4 ? 32 : static_cast<unsigned>(128 / bytes);
   int64_t extra = 0;
-  for (size_t first = 0; first < request.lanes.size(); first += lanes_at_once) {
+  for (unsigned first = 0; first < 32; first += lanes_at_once) {
     std::array<std::set<uintptr_t>, 32> words;
-    for (size_t l = first; l < std::min(first + lanes_at_once, request.lanes.size()); ++l) {
-      const auto& [address, size] = request.lanes[l];
+    const auto end = request.lanes.lower_bound(first + lanes_at_once);
+    for (auto lane = request.lanes.lower_bound(first); lane != end; ++lane) {
+      const auto& [address, size] = lane->second;
       for (uintptr_t word = address / 4; word <= (address + size - 1) / 4; ++word) words[word % 32].insert(word);
     }
     size_t most = 1;
@@ -162,7 +164,7 @@ void note_access(Access access, const void* address, size_t bytes, Site site) {
   auto& of_warp = requests[{place, current->warp}];
   if (of_warp.size() <= time) of_warp.resize(time + 1);
   of_warp[time].access = access;
-  of_warp[time].lanes.emplace_back(reinterpret_cast<uintptr_t>(address), bytes);
+  of_warp[time].lanes[current->lane] = {reinterpret_cast<uintptr_t>(address), bytes};
 }
 
 void settle_accesses() {

@@ -118,6 +118,8 @@ T atomicAdd(T* address, std::type_identity_t<T> value) {
 
 namespace egformer {
 
+inline float exp2_approx(float x) { return x < -126.0f ? 0.0f : std::exp2(x); }
+
 // ---- asynchronous copies: the destination is NaN until it has been waited for --------------------------------------
 
 inline void cp_async_16(void* shared, const void* global, EGFORMER_HERE) {

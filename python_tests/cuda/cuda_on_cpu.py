@@ -46,6 +46,51 @@ def unwritten(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return storage[first : first + math.prod(shape)].view(shape)
 
 
+HEAD_DIMS = (16, 32, 64, 128)
+
+
+def padded_heads(tensor: Tensor) -> Tensor:
+    """As the bindings do: D filled up with zeros to a size that the kernels have, rows on 16-byte addresses."""
+    dim, chunk = tensor.shape[-1], 16 // tensor.element_size()
+    padded = next(size for size in HEAD_DIMS if size >= dim)
+    aligned = all(s % chunk == 0 for s in tensor.stride()[:-1]) and tensor.data_ptr() % 16 == 0
+    if padded == dim and aligned and tensor.stride(-1) == 1:
+        return tensor
+    return torch.nn.functional.pad(tensor, (0, padded - dim)).contiguous()
+
+
+def modality_attention(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor]:
+    wide = [padded_heads(t) for t in (q, k, v)]
+    out, lse = unwritten(wide[0].shape, q.dtype), unwritten(q.shape[:3], torch.float32)
+    simt_build.module().modality_attention(*arrays(*wide, dense(index), dense(bias)), scale, *arrays(out, lse))
+    return out[..., : q.shape[3]], lse
+
+
+def modality_attention_backward(
+    d_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    index: Tensor | None,
+    bias: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    simt, dim = simt_build.module(), q.shape[3]
+    grad, *wide = (padded_heads(t) for t in (d_out, q, k, v))
+    d_wide = [unwritten(t.shape, t.dtype) for t in wide]
+    d_bias = None if bias is None else unwritten(bias.shape, bias.dtype)
+    slots = k.shape[1] if index is None else index.shape[1]
+    scratch = unwritten((simt.modality_attention_scratch(*arrays(*wide[:2]), slots),), torch.float32)
+    inputs = arrays(grad, *wide, dense(index), dense(bias), padded_heads(out).contiguous(), lse)
+    simt.modality_attention_backward(*inputs, scale, *arrays(*d_wide, d_bias, scratch))
+    d_q, d_k, d_v = (t[..., :dim] for t in d_wide)
+    return d_q, d_k, d_v, d_bias
+
+
 def modality_score(
     x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, present: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 CSRC = TESTS.parents[1] / "csrc"
 SCORE, DROP, SELECTION = "cuda/modality_score.cu", "cuda/modality_drop.cu", "include/selection.cuh"
+ATTENTION, BACKWARD = "cuda/modality_attention.cu", "cuda/modality_attention_backward.cu"
+PRODUCTS, TILES, SUMS = (f"include/attention_{part}.cuh" for part in ("products", "tiles", "sums"))
 MUTATIONS: list[tuple[str, str, str]] = [
     (SCORE, "sum[i]);\n  __syncthreads();", "sum[i]);"),
     (SCORE, "bits >= columns", "bits > columns"),
@@ -39,6 +41,18 @@ MUTATIONS: list[tuple[str, str, str]] = [
     (DROP, "held && total > 0", "held"),
     (DROP, "(share - mean) / total", "(share + mean) / total"),
     (DROP, "slot >= 0 && gradients.d_survivors.data != nullptr", "gradients.d_survivors.data != nullptr && slot >= -1"),
+    (ATTENTION, "    cp_async_wait<0>();\n    __syncthreads();  // keys are there", "    __syncthreads();  //"),
+    (ATTENTION, "prior_of(p, at.sample, tile.slot)", "prior_of(p, at.sample, tile.modality)"),
+    (ATTENTION, "      result.scale_row(i, fade);\n", ""),
+    (ATTENTION, "P::column(j) < count ?", "true ?"),
+    (TILES, "return m >= 0 && m < p.modalities ? m : -1;", "return m >= 0 ? m % p.modalities : -1;"),
+    (TILES, "first_tile(p, sample, at.slot + 1)", "first_tile(p, sample, at.slot + 2)"),
+    (PRODUCTS, "    __syncwarp();\n    for (int i = lane()", "    for (int i = lane()"),
+    (SUMS, "lse == -INFINITY ? INFINITY : lse", "lse"),
+    (BACKWARD, "p.keys ? prior_of(p, at.sample, slot)", "p.keys ? prior_of(p, at.sample, at.modality)"),
+    (BACKWARD, "slot = slot_naming(p, at.sample, at.modality, slot + 1)", "slot = p.slots"),
+    (BACKWARD, "tiles * at.part / plan.parts", "int64_t{0}"),
+    (BACKWARD, "(d_logits.at(i, j) - delta[i])", "d_logits.at(i, j)"),
 ]
 
 
