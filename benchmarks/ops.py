@@ -136,9 +136,9 @@ def attention_case(s: Stage) -> Case:
 
 
 OPS: dict[str, tuple[Callable[[Stage], Case], tuple[int, ...]]] = {
-    "modality_score": (score_case, (MODALITIES,)),
-    "modality_drop": (drop_case, (4, 3, 2, 1)),
     "modality_attention": (attention_case, (4, 3, 2, 1)),
+    "modality_drop": (drop_case, (4, 3, 2, 1)),
+    "modality_score": (score_case, (MODALITIES,)),
 }
 
 
@@ -273,12 +273,13 @@ def run_ops(threads: int, chosen: tuple[Stage, ...] | None = None) -> dict[str, 
     torch._dynamo.config.recompile_limit = 64
     torch.compiler.reset()
     compiled.cache_clear()
-    rates = ceilings()
+    rates: dict[str, dict[str, float]] = {}
     rows: list[dict[str, Any]] = []
     try:
         for op, (_, keeps) in OPS.items():
+            rates[op] = ceilings()
             for number, stage in enumerate(chosen or stages(keeps)):
-                rows += measure(op, stage, rates)
+                rows += measure(op, stage, rates[op])
                 print(f"  {op} {number + 1}: {stage}, {rows[-2]['speedup']}x, {rows[-1]['speedup']}x", flush=True)
     finally:
         torch.set_num_threads(before)
