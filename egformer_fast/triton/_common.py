@@ -20,7 +20,7 @@ def launch(kernel: Any, programs: int, *args: Any, **options: Any) -> None:
     if _compiled is not None:
         _compiled.append((kernel.fn.__name__, kernel.warmup(*args, grid=(programs,), **options)))
     elif programs > 0:
-        device = next(a.device for a in args if isinstance(a, Tensor))
+        device = next(a.device for a in (*args, *options.values()) if isinstance(a, Tensor))
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             kernel[(programs,)](*args, **options)
 
