@@ -45,7 +45,7 @@ def query_gradient(
     b, h = bh // heads, bh % heads
     n = block.to(tl.int64) * QUERIES + tl.arange(0, QUERIES)
     d = tl.arange(0, D_PAD)
-    t = tl.arange(0, KEYS)
+    t = tl.arange(0, KEYS).to(tl.int64)
     factor = to_type(scale, dtype)
     rows = bh * queries + n
     q_tile = load_tokens(q + b * q_b + h * q_h, n, queries, q_n, d, q_d, D, D_PAD, UPCAST)
@@ -59,11 +59,11 @@ def query_gradient(
         v_slot = v + b * v_b + m * v_m + h * v_h
         sums = tl.zeros((QUERIES,), dtype)
         for first in range(0, count, KEYS):
-            token = (first + t).to(tl.int64)
-            k_tile = load_tokens(k_slot, token, count, k_n, d, k_d, D, D_PAD, UPCAST)
-            v_tile = load_tokens(v_slot, token, count, v_n, d, v_d, D, D_PAD, UPCAST)
+            start = tl.cast(first, tl.int64)
+            k_tile = load_tokens(k_slot + start * k_n, t, count - start, k_n, d, k_d, D, D_PAD, UPCAST)
+            v_tile = load_tokens(v_slot + start * v_n, t, count - start, v_n, d, v_d, D, D_PAD, UPCAST)
             logit = product(q_tile, tl.trans(k_tile), PRECISION, dtype) * (factor * 1.4426950408889634) + prior
-            p = tl.where((token < count)[None, :], tl.exp2(logit - base[:, None]), 0.0)
+            p = tl.where((t < count - start)[None, :], tl.exp2(logit - base[:, None]), 0.0)
             slope = p * (product(pull, tl.trans(v_tile), PRECISION, dtype) - mean[:, None])
             sums += tl.sum(slope, 1)
             result += product(slope.to(k_tile.dtype), k_tile, PRECISION, dtype)
@@ -100,7 +100,7 @@ def key_gradients(
     h, m, b = bmh % heads, bmh // heads % modalities, bmh // heads // modalities
     token = (tl.program_id(0) % blocks).to(tl.int64) * KEYS + tl.arange(0, KEYS)
     d = tl.arange(0, D_PAD)
-    r = tl.arange(0, QUERIES)
+    n = tl.arange(0, QUERIES).to(tl.int64)
     factor = to_type(scale, dtype)
     prior = _prior_of(index, bias, b, m, slots, dtype, K_PAD)
     # Nothing is loaded for a modality that no slot holds: its gradients are zeros.
@@ -113,11 +113,12 @@ def key_gradients(
     key_sum = tl.zeros((KEYS, D_PAD), dtype)
     value_sum = tl.zeros((KEYS, D_PAD), dtype)
     for first in range(0, tl.where(live, queries, 0), QUERIES):
-        n = (first + r).to(tl.int64)
-        q_tile = load_tokens(q_head, n, queries, q_n, d, q_d, D, D_PAD, UPCAST)
-        pull = load_tokens(d_out + rows * D, n, queries, D, d, 1, D, D_PAD, UPCAST)
-        base = _load_lse(lse, rows + n, n < queries)
-        mean = tl.load(delta + rows + n, mask=n < queries, other=0.0)
+        start = tl.cast(first, tl.int64)
+        left = queries - start
+        q_tile = load_tokens(q_head + start * q_n, n, left, q_n, d, q_d, D, D_PAD, UPCAST)
+        pull = load_tokens(d_out + (rows + start) * D, n, left, D, d, 1, D, D_PAD, UPCAST)
+        base = _load_lse(lse, rows + start + n, n < left)
+        mean = tl.load(delta + rows + start + n, mask=n < left, other=0.0)
         logit = product(k_tile, tl.trans(q_tile), PRECISION, dtype) * (factor * 1.4426950408889634) + prior
         p = tl.exp2(logit - base[None, :])
         value_sum += product(p.to(pull.dtype), pull, PRECISION, dtype)

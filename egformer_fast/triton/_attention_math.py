@@ -8,7 +8,10 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def load_tokens(x, n, count, x_n, d, x_d, D: tl.constexpr, D_PAD: tl.constexpr, UPCAST: tl.constexpr):
-    """Tokens n < count as a tile (tokens, D_PAD), zeros beyond; in float32 where the interpreter needs it."""
+    """Tokens n < count as a tile (tokens, D_PAD), zeros beyond; in float32 where the interpreter needs it.
+
+    In a loop n stays and x moves: that keeps one set of offsets in registers.
+    """
     inside = (n < count)[:, None]
     if D < D_PAD:
         inside = inside & (d < D)[None, :]

@@ -32,7 +32,7 @@ def _attend(
     b, h = bh // heads, bh % heads
     n = (tl.program_id(0) % blocks).to(tl.int64) * QUERIES + tl.arange(0, QUERIES)
     d = tl.arange(0, D_PAD)
-    t = tl.arange(0, KEYS)
+    t = tl.arange(0, KEYS).to(tl.int64)
     factor = to_type(scale, tl.float64) * 1.4426950408889634
     factor = factor.to(dtype)
     q_tile = load_tokens(q + b * q_b + h * q_h, n, queries, q_n, d, q_d, D, D_PAD, UPCAST)
@@ -44,16 +44,16 @@ def _attend(
         k_slot = k + b * k_b + m * k_m + h * k_h
         v_slot = v + b * v_b + m * v_m + h * v_h
         for first in range(0, count, KEYS):
-            token = (first + t).to(tl.int64)
-            k_tile = load_tokens(k_slot, token, count, k_n, d, k_d, D, D_PAD, UPCAST)
+            start = tl.cast(first, tl.int64)
+            k_tile = load_tokens(k_slot + start * k_n, t, count - start, k_n, d, k_d, D, D_PAD, UPCAST)
             logit = product(q_tile, tl.trans(k_tile), PRECISION, dtype) * factor + prior
-            logit = tl.where((token < count)[None, :], logit, float("-inf"))
+            logit = tl.where((t < count - start)[None, :], logit, float("-inf"))
             higher = tl.maximum(largest, tl.max(logit, 1))
             base = tl.where(higher == float("-inf"), 0.0, higher)
             p = tl.exp2(logit - base[:, None])
             fade = tl.exp2(largest - base)
             total = total * fade + tl.sum(p, 1)
-            v_tile = load_tokens(v_slot, token, count, v_n, d, v_d, D, D_PAD, UPCAST)
+            v_tile = load_tokens(v_slot + start * v_n, t, count - start, v_n, d, v_d, D, D_PAD, UPCAST)
             result = result * fade[:, None] + product(p.to(v_tile.dtype), v_tile, PRECISION, dtype)
             largest = higher
     some = total > 0
