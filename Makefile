@@ -23,9 +23,11 @@ $(READY): pyproject.toml requirements.txt setup.py CMakeLists.txt $(wildcard csr
 demo: $(READY)
 	$(BIN)/python -m benchmarks.demo --out demo
 
-# The tests of the build call cmake, which the environment brings.
+# The tests of the build call cmake, which the environment brings. Triton's interpreter, on or off for a whole process,
+# runs the op tests over the Triton kernels in a second one; EGFORMER_TEST_FULL=1 runs more of them.
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/ops python_tests/triton/test_launchers.py -k "triton-cpu or test_launchers"
 
 test-full: export EGFORMER_TEST_FULL = 1
 test-full: test

@@ -1,9 +1,15 @@
-"""Shared by every test: fixed seeds, NaN in uninitialised memory, and the list of backends that can run here."""
+"""Shared by every test: fixed seeds, NaN in uninitialised memory, and the list of backends that can run here.
+
+TRITON_INTERPRET=1 adds the Triton kernels on the CPU (`-k triton-cpu` picks them). The interpreter needs milliseconds
+for a tile, so there hypothesis draws fewer examples and gradcheck takes its fast mode, unless EGFORMER_TEST_FULL=1.
+"""
 
 from __future__ import annotations
 
+import functools
+import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -12,13 +18,15 @@ from hypothesis import HealthCheck, settings
 from egformer_fast import use_backend
 from egformer_fast.ops import _backend
 
+SLOW = _backend.INTERPRETED and os.environ.get("EGFORMER_TEST_FULL") != "1"
+
 # Examples are drawn from a fixed seed: a failure is a finding to mend, never a flake.
 # The fixture that forces a backend is the same for all examples of a test, as it should be.
 settings.register_profile(
     "repeatable",
     deadline=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=12 if SLOW else 60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("repeatable")
@@ -41,6 +49,11 @@ def _repeatable() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def gradcheck() -> Callable[..., bool]:
+    return functools.partial(torch.autograd.gradcheck, fast_mode=SLOW)
 
 
 @pytest.fixture(params=BACKENDS, ids=lambda pair: "-".join(pair))

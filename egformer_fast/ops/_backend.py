@@ -2,6 +2,7 @@
 
 `auto` takes the first usable of cuda, triton, reference on a GPU and of cpu, reference on the CPU. The environment
 variable EGFORMER_BACKEND or `with use_backend(...)` forces one; a forced backend that can't run raises and says why.
+Under TRITON_INTERPRET=1 a forced triton serves CPU tensors instead: for tests.
 A plain op name (`egformer_fast::modality_drop`) is the automatic choice, made by torch's dispatcher; a name with a
 suffix (`egformer_fast::modality_drop_reference`) is one backend, forced.
 
@@ -10,6 +11,8 @@ The choice is a plain module global: torch.compile guards on it, where a Context
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +23,8 @@ from egformer_fast import _ext
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 OPS = ("modality_score", "modality_drop", "modality_attention")
+# Read once: Triton too decides at its import, and an op's CPU kernel is registered or not.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _checked(name: str | None, source: str) -> str | None:
@@ -37,15 +42,30 @@ def refusal(backend: str, device_type: str) -> str | None:
     """Why `backend` can't serve tensors on `device_type` ("cpu", "cuda"); None when it can."""
     if backend == "reference":
         return None
-    if (device_type == "cuda") == (backend == "cpu"):
-        return f"serves {'the CPU' if backend == 'cpu' else 'a GPU'}, not tensors on {device_type}"
+    on_cpu = backend == "cpu" or (backend == "triton" and INTERPRETED)
+    if (device_type == "cuda") == on_cpu:
+        return f"serves {'the CPU' if on_cpu else 'a GPU'}, not tensors on {device_type}"
+    if backend == "triton":
+        return _triton_absence()
     if backend in _ext.backends:
         return None
-    if backend == "cpu" or (backend == "cuda" and _ext.absence):
+    if backend == "cpu" or _ext.absence:
         return _ext.absence
-    if backend == "cuda":
-        return "the C++ library is built without CUDA kernels; `EGFORMER_CUDA=1 pip install .` builds them with nvcc"
-    return f"this install has no {backend} kernels"
+    return "the C++ library is built without CUDA kernels; `EGFORMER_CUDA=1 pip install .` builds them with nvcc"
+
+
+@functools.cache
+def _triton_absence() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed; `pip install triton` brings it"
+    if INTERPRETED:
+        return None
+    if not torch.cuda.is_available():
+        return "there is no GPU (TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, for tests)"
+    capability = torch.cuda.get_device_capability()
+    if torch.version.hip is None and capability < (8, 0):
+        return f"the GPU has compute capability {capability[0]}.{capability[1]}, the kernels need 8.0"
+    return None
 
 
 def choose(device_type: str) -> tuple[str, dict[str, str]]:
@@ -62,6 +82,8 @@ def choose(device_type: str) -> tuple[str, dict[str, str]]:
     refusals: dict[str, str] = {}
     for backend in BACKENDS:
         reason = refusal(backend, device_type)
+        if backend == "triton" and INTERPRETED:
+            reason = reason or "the interpreter runs only when it is forced"
         if reason is None:
             return backend, refusals
         refusals[backend] = reason

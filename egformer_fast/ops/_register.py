@@ -3,11 +3,13 @@
 Every op is registered under its plain name (torch's dispatcher picks the kernel: the automatic choice) and once per
 backend under a suffixed name (that backend, forced). All names share one fake kernel, one autograd formula, one
 autocast rule and one FLOP formula: a new backend adds a suffix here and its kernels, nothing else. The reference is
-the CompositeExplicitAutograd kernel of the plain name: it serves every device that no other backend holds.
+the CompositeExplicitAutograd kernel of the plain name: it serves every device that no other backend holds. Triton's
+launchers are imported at the first call; they hold the CUDA key of the plain name where the library has no CUDA kernel.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from typing import Any
 import torch
 
 from egformer_fast import _ext
+from egformer_fast.ops import _backend
 
 NAMESPACE = "egformer_fast"
 _FLOP_COUNTER = "torch.utils.flop_counter"
@@ -62,23 +65,39 @@ def register(op: Op) -> None:
 
 
 def suffixes() -> list[str]:
-    """The names of an op that are there, without their stem: the automatic choice, then one for each backend."""
-    return ["", "_reference", *(f"_{backend}" for backend in _ext.backends)]
+    """What is appended to an op's name: "" is the automatic choice, the others are forced backends."""
+    return ["", "_reference", "_triton", *(f"_{backend}" for backend in _ext.backends)]
 
 
 def _define(op: Op, suffix: str) -> None:
     for kernel in (op.forward, op.backward):
         name = kernel.name + suffix
-        if _ext.absence:
+        if _ext.absence or suffix == "_triton":  # the library defines the others
             _library.define(name + kernel.schema)
         if suffix in ("", "_reference"):
             _library.impl(name, kernel.reference, "CompositeExplicitAutograd")
+        _register_triton(name, suffix, op.forward.name, kernel)
         torch.library.register_fake(f"{NAMESPACE}::{name}", kernel.fake, lib=_library)
         _flop_formulas[name] = kernel.flops
     _define_autograd(op, suffix)
     for device_type in ("cpu", "cuda"):
         _define_autocast(op.forward.name + suffix, op.autocast, device_type)
         _define_autocast(op.backward.name + suffix, None, device_type)
+
+
+def _register_triton(name: str, suffix: str, module: str, kernel: Kernel) -> None:
+    """The launcher `kernel.name` of egformer_fast/triton/<module>.py behind the op `name`."""
+
+    def launch(*args: Any) -> Any:
+        return getattr(importlib.import_module(f"egformer_fast.triton.{module}"), kernel.name)(*args)
+
+    def launch_if_usable(*args: Any) -> Any:
+        return (kernel.reference if _backend.refusal("triton", "cuda") else launch)(*args)
+
+    if suffix == "_triton":
+        _library.impl(name, launch, "CPU" if _backend.INTERPRETED else "CUDA")
+    elif suffix == "" and not torch._C._dispatch_has_kernel_for_dispatch_key(f"{NAMESPACE}::{name}", "CUDA"):
+        _library.impl(name, launch_if_usable, "CUDA")
 
 
 def _define_autograd(op: Op, suffix: str) -> None:
