@@ -19,7 +19,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -33,7 +33,8 @@ from egformer_fast.models.mit import MIT_CONFIGS
 
 MODALITIES = 4
 TURN = 0.003  # seconds of a variant's turn, at least
-CASE = 0.5  # seconds of a case, about; never fewer than 3 rounds
+CASE = 0.5  # seconds of a case, about; never fewer than 5 rounds, but 3 where a call takes longer than SLOW
+SLOW = 0.25
 FLOORS = {"modality_score": "copy", "modality_drop": "copy to new", "modality_attention": "gemm"}
 Call = Callable[..., Any]
 
@@ -167,19 +168,21 @@ def forward(function: Call, inputs: list[Tensor]) -> Callable[[], None]:
 
 
 def turns(variants: dict[str, Callable[[], None]]) -> tuple[dict[str, Callable[[], None]], int, int]:
-    """The variants, repeated until a turn takes some milliseconds; (repeated variants, repeats, rounds)."""
+    """The variants, warm and repeated until a turn takes some milliseconds; (repeated variants, repeats, rounds)."""
     for run in variants.values():
         run()
     start = time.perf_counter()
-    for run in variants.values():
-        run()
-    once = (time.perf_counter() - start) / len(variants)
+    next(iter(variants.values()))()
+    once = time.perf_counter() - start
+    if once < SLOW:
+        for run in variants.values():
+            run()
     repeats = max(1, min(50, math.ceil(TURN / once)))
 
     def repeated(run: Callable[[], None]) -> Callable[[], None]:
         return lambda: [run() for _ in range(repeats)] and None
 
-    rounds = max(3, min(9, math.floor(CASE / (repeats * once * len(variants)))))
+    rounds = 3 if once > SLOW else max(5, min(9, math.floor(CASE / (repeats * once * len(variants)))))
     return {name: repeated(run) for name, run in variants.items()}, repeats, rounds
 
 
@@ -200,7 +203,7 @@ def measure(op: str, s: Stage, rates: dict[str, float]) -> list[dict[str, Any]]:
                     "compile": way(lambda *a: compiled(case.plain)(*a, *case.constants), case.inputs),
                 }
             )
-            timings = alternate(variants, rounds=rounds, warmup=1)
+            timings = alternate(variants, rounds=rounds, warmup=0)
         milliseconds = {
             name: [
                 float(f"{1000 * value / repeats:.4g}")
@@ -209,7 +212,7 @@ def measure(op: str, s: Stage, rates: dict[str, float]) -> list[dict[str, Any]]:
             for name, t in timings.items()
         }
         ours_ms = milliseconds["cpu"][1]
-        row = {"op": op, "what": what, **vars(s), "quartiles_ms": milliseconds, "rounds": rounds}
+        row: dict[str, Any] = {"what": what, **vars(s), "quartiles_ms": milliseconds, "rounds": rounds}
         row["speedup"] = round(min(milliseconds["eager"][1], milliseconds["compile"][1]) / ours_ms, 3)
         if what == "forward":
             row["over_floor"] = round(ours_ms / (1000 * case.work / rates[FLOORS[op]]), 3)
@@ -238,61 +241,50 @@ def ceilings() -> dict[str, float]:
     }
 
 
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By op and direction: geometric mean and smallest speedup; distance from the floor at the two largest shapes."""
-    result = []
-    for op, what in itertools.product(OPS, ("forward", "forward + backward")):
-        chosen = [row for row in rows if (row["op"], row["what"]) == (op, what)]
-        if not chosen:
-            continue
-        slowest = min(chosen, key=lambda row: row["speedup"])
-        entry = {
-            "op": op,
-            "what": what,
-            "cases": len(chosen),
-            "geometric_mean": round(statistics.geometric_mean(row["speedup"] for row in chosen), 3),
-            "smallest": slowest["speedup"],
-            "smallest_at": {name: slowest[name] for name in ("backbone", "size", "stage", "batch", "keep")},
-            "below_0.9": sum(row["speedup"] < 0.9 for row in chosen),
-        }
-        if what == "forward":
-            by_size: dict[tuple[Any, ...], list[float]] = {}
-            for row in chosen:
-                shape = Stage(*(row[name] for name in ("backbone", "size", "stage", "batch", "keep")))
-                by_size.setdefault((shape.batch * shape.tokens * shape.channels,), []).append(row["over_floor"])
-            largest = sorted(by_size)[-2:]
-            entry["over_floor_largest"] = [round(statistics.geometric_mean(by_size[size]), 3) for size in largest]
-        result.append(entry)
+def summary(rows: list[dict[str, Any]], what: str) -> dict[str, Any]:
+    """Geometric mean and smallest speedup; distance from the floor at the two largest shapes."""
+    chosen = [row for row in rows if row["what"] == what]
+    slowest = min(chosen, key=lambda row: row["speedup"])
+    result = {
+        "cases": len(chosen),
+        "geometric_mean": round(statistics.geometric_mean(row["speedup"] for row in chosen), 3),
+        "smallest": slowest["speedup"],
+        "smallest_at": {field.name: slowest[field.name] for field in fields(Stage)},
+        "below_0.9": sum(row["speedup"] < 0.9 for row in chosen),
+    }
+    if what == "forward":
+        by_size: dict[int, list[float]] = {}
+        for row in chosen:
+            stage = Stage(**{field.name: row[field.name] for field in fields(Stage)})
+            by_size.setdefault(stage.batch * stage.tokens * stage.channels, []).append(row["over_floor"])
+        largest = sorted(by_size)[-2:]
+        result["over_floor_largest"] = [round(statistics.geometric_mean(by_size[size]), 3) for size in largest]
     return result
 
 
-def run_ops(threads: int, chosen: tuple[Stage, ...] | None = None) -> dict[str, Any]:
-    """All ops at all stage shapes (or at `chosen` ones) on `threads` threads."""
+def run_op(op: str, threads: int, chosen: tuple[Stage, ...] | None = None) -> dict[str, Any]:
+    """One op at all stage shapes, or at the chosen ones."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch._dynamo.config.recompile_limit = 64
-    torch.compiler.reset()
-    compiled.cache_clear()
-    rates: dict[str, dict[str, float]] = {}
+    rates = ceilings()
     rows: list[dict[str, Any]] = []
     try:
-        for op, (_, keeps) in OPS.items():
-            rates[op] = ceilings()
-            for number, stage in enumerate(chosen or stages(keeps)):
-                rows += measure(op, stage, rates[op])
-                print(f"  {op} {number + 1}: {stage}, {rows[-2]['speedup']}x, {rows[-1]['speedup']}x", flush=True)
+        for number, stage in enumerate(chosen or stages(OPS[op][1])):
+            rows += measure(op, stage, rates)
+            print(f"  {number + 1}: {stage}, {rows[-2]['speedup']}x, {rows[-1]['speedup']}x", flush=True)
     finally:
         torch.set_num_threads(before)
-    return {"threads": threads, "rates": rates, "summary": summary(rows), "rows": rows}
+    summaries = {what: summary(rows, what) for what in ("forward", "forward + backward")}
+    return {"op": op, "threads": threads, "rates": rates, "summary": summaries, "rows": rows}
 
 
-@case
-def ops_1_thread() -> dict[str, Any]:
-    """All ops at all stage shapes on one thread."""
-    return run_ops(1)
+def register_cases() -> None:
+    """One case an op and a number of threads: modality_score_1_thread, ..., modality_attention_2_threads."""
+    for op, threads in itertools.product(OPS, (1, 2)):
+        run = functools.partial(run_op, op, threads)
+        run.__name__ = f"{op}_{threads}_thread" + "s" * (threads > 1)  # type: ignore[attr-defined]
+        case(run)
 
 
-@case
-def ops_2_threads() -> dict[str, Any]:
-    """All ops at all stage shapes on two threads."""
-    return run_ops(2)
+register_cases()

@@ -74,24 +74,20 @@ def latency() -> str:
 @table
 def ops() -> str:
     """Speed of the C++ kernels by op, and their distance from the floor."""
-    results = [read_result(name) for name in ("ops_1_thread", "ops_2_threads")]
     rows = []
-    for number, entry in enumerate(results[0]["summary"]):
-        row = [f"{entry['op']}, {entry['what']}", str(entry["cases"])]
-        for result in results:
-            here = result["summary"][number]
-            row.append(f"{here['geometric_mean']:.2f}x, {here['smallest']:.2f}x, {here['below_0.9']}")
-        floors = [result["summary"][number].get("over_floor_largest") for result in results]
-        row += ["" if floor is None else " and ".join(f"{value:.2f}" for value in floor) for floor in floors]
-        rows.append(row)
+    for op in ("modality_score", "modality_drop", "modality_attention"):
+        results = [read_result(f"{op}_{threads}") for threads in ("1_thread", "2_threads")]
+        for what in ("forward", "forward + backward"):
+            summaries = [result["summary"][what] for result in results]
+            row = [f"{op}, {what}", str(summaries[0]["cases"])]
+            for summary in summaries:
+                row.append(f"{summary['geometric_mean']:.2f}x, {summary['smallest']:.2f}x, {summary['below_0.9']}")
+            floors = [summary.get("over_floor_largest", []) for summary in summaries]
+            rows.append(row + [" and ".join(f"{value:.2f}" for value in floor) for floor in floors])
     head = ["op", "cases"]
-    head += [f"{r['threads']} thread(s): mean, slowest, below 0.9x" for r in results]
-    head += [f"times the floor, {r['threads']} thread(s)" for r in results]
-    return (
-        markdown(head, rows)
-        + "\n\n"
-        + source({**results[0], "command": "python -m benchmarks.run ops_1_thread ops_2_threads"})
-    )
+    head += [f"{threads}: mean, slowest case, cases below 0.9x" for threads in ("1 thread", "2 threads")]
+    head += [f"times the floor, {threads}" for threads in ("1 thread", "2 threads")]
+    return markdown(head, rows) + "\n\n" + source({**results[0], "command": "python -m benchmarks.run"})
 
 
 # On the 70 test frames, from the evaluation notebook of OmbriaNet's authors: pixel accuracy, mean IoU, fwIoU.
