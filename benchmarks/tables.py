@@ -111,26 +111,35 @@ OMBRIA_RUNS = {
 @table
 def ombria() -> str:
     """Our runs that have a result file, beside the published figures."""
-    rows, last = [], None
+    rows, last, dates = [], None, set()
     for name, label in OMBRIA_RUNS.items():
         if not (RESULTS / "ombria" / f"{name}.json").is_file():
             continue
         last = read_result(f"ombria/{name}")
-        rows.append(_ombria_row(label, last["minutes"], last["test"]))
+        dates.add(last["date"])
+        cores = 1 if "train.threads=1" in last["overrides"] else last["machine"]["cores"]
+        budget = f"{last['minutes']:.0f} min on {cores} core{'s' * (cores > 1)}"
+        if "epochs" in last:
+            budget += f", {last['epochs']:.0f} epochs"
+        rows.append(_ombria_row(label, budget, last["test"]))
         for sensors, report in last["withheld"].items():
-            rows.append(_ombria_row(f"the same checkpoint without {sensors.replace(',', ', ')}", None, report))
+            rows.append(_ombria_row(f"the same checkpoint without {sensors.replace(',', ', ')}", "", report))
     if last is None:
         return "No run has a result file yet."
     for label, values in PUBLISHED.items():
         rows.append([label, "", *(f"{value:.3f}" for value in values)])
-    head = ["model, inputs", "minutes", "pixel accuracy", "mean IoU", "frequency-weighted IoU"]
-    return markdown(head, rows) + "\n\n" + source({**last, "command": "python -m benchmarks.ombria"})
+    head = ["model, inputs", "training", "pixel accuracy", "mean IoU", "frequency-weighted IoU"]
+    return (
+        markdown(head, rows)
+        + "\n\n"
+        + source({**last, "command": "python -m benchmarks.ombria", "date": " and ".join(sorted(dates))})
+    )
 
 
-def _ombria_row(label: str, minutes: float | None, report: dict[str, Any]) -> list[str]:
+def _ombria_row(label: str, budget: str, report: dict[str, Any]) -> list[str]:
     means = report["frame_mean"]
     values = (means["pixel_accuracy"], means["miou"], means["fwiou"])
-    return [label, "" if minutes is None else f"{minutes:.0f}", *(f"{value:.3f}" for value in values)]
+    return [label, budget, *(f"{value:.3f}" for value in values)]
 
 
 def rendered(text: str) -> str:
