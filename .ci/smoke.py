@@ -11,6 +11,7 @@ import tempfile
 import torch
 
 import egformer_fast
+from egformer_fast import _ext
 from egformer_fast.data import load_description
 from egformer_fast.models import EGFormer, egformer_b0
 from egformer_fast.nn import ModalFusion
@@ -27,6 +28,7 @@ cost = statistics.median(float(run.stdout) for run in runs)
 assert cost < LIMIT_S, f"import egformer_fast takes {cost:.3f} s beyond import torch, limit {LIMIT_S} s"
 
 assert _backend.choose("cpu")[0] == {"with": "cpu", "without": "reference"}[sys.argv[1]]
+assert ("cuda" in _ext.backends) == bool(_ext.build_facts().get("cuda_archs")), "CUDA kernels built, but not loaded"
 x, score = torch.randn(2, 4, 9, 8, requires_grad=True), torch.rand(2, 4)
 survivors, fused, index, weight = egformer_fast.modality_drop(x, score, keep=2)
 fused.sum().backward()

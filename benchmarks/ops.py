@@ -8,11 +8,13 @@ is faster in a case:
 
 Floor of forward: for score, bytes read over the measured rate of copying (read and written bytes a second); for drop,
 bytes read and written over the rate of copying into a new tensor, which drop returns too; for attention, FLOPs over the
-measured rate of a large float32 matrix product. All at the same number of threads.
+measured rate of a large float32 matrix product. All at the same number of threads. Freed memory is kept by the process,
+so that no turn pays for pages (keep_freed_memory).
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import itertools
 import math
@@ -262,10 +264,22 @@ def summary(rows: list[dict[str, Any]], what: str) -> dict[str, Any]:
     return result
 
 
+def keep_freed_memory() -> None:
+    """Have glibc hand freed memory out again instead of returning it to the system (all variants alike).
+
+    Otherwise pages of large results are mapped anew in some turns and not in others, which costs more than the ops do.
+    """
+    libc = ctypes.CDLL(None)
+    for option, value in ((-4, 0), (-1, 2**31 - 1)):  # M_MMAP_MAX: no mappings; M_TRIM_THRESHOLD: keep the heap
+        if not getattr(libc, "mallopt", lambda *_: 0)(option, value):
+            print("  mallopt is not available: large results may be mapped anew in every turn")
+
+
 def run_op(op: str, threads: int, chosen: tuple[Stage, ...] | None = None) -> dict[str, Any]:
     """One op at all stage shapes, or at the chosen ones."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    keep_freed_memory()
     torch._dynamo.config.recompile_limit = 64
     rates = ceilings()
     rows: list[dict[str, Any]] = []

@@ -10,61 +10,11 @@
 #include <tuple>
 #include <vector>
 
-#include "dispatch.h"
+#include "token_sums.h"
+#include "vector_math.h"
 
 namespace egformer {
 namespace {
-
-// sum[c] += the tokens of a block, eight rows at a time; a kernel of isa.h.
-template <class T>
-struct AddRows {
-  const T* x;
-  int64_t tokens, channels, stride;
-  Accumulate<T>* sum;
-
-  template <int kBytes>
-  EGFORMER_INLINE void run() const {
-    int64_t n = 0;
-    for (; n + 8 <= tokens; n += 8) {
-      const T* const row = x + n * stride;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) sum[c] += four(row + c) + four(row + 4 * stride + c);
-    }
-    for (; n < tokens; ++n) {
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) sum[c] += static_cast<Accumulate<T>>(x[n * stride + c]);
-    }
-  }
-
-  EGFORMER_INLINE Accumulate<T> four(const T* at) const {
-    using A = Accumulate<T>;
-    return (static_cast<A>(at[0]) + static_cast<A>(at[stride])) +
-           (static_cast<A>(at[2 * stride]) + static_cast<A>(at[3 * stride]));
-  }
-};
-
-// pooled (maps, C): the partial sums (maps, blocks, C), added in the order of the blocks, over the number of tokens.
-template <class A>
-struct MeanOfBlocks {
-  const A* partial;
-  int64_t maps, blocks, channels;
-  double tokens;
-  double* total;  // (C)
-  A* pooled;
-
-  template <int kBytes>
-  EGFORMER_INLINE void run() const {
-    for (int64_t map = 0; map < maps; ++map) {
-      for (int64_t c = 0; c < channels; ++c) total[c] = 0;
-      for (int64_t block = 0; block < blocks; ++block) {
-        const A* const sums = partial + (map * blocks + block) * channels;
-#pragma omp simd
-        for (int64_t c = 0; c < channels; ++c) total[c] += static_cast<double>(sums[c]);
-      }
-      for (int64_t c = 0; c < channels; ++c) pooled[map * channels + c] = static_cast<A>(total[c] / tokens);
-    }
-  }
-};
 
 // pooled (B, M, C): means over the tokens, zeros where not present.
 template <class T>
@@ -123,14 +73,11 @@ struct Mlp {
       : w1(w1_), b1(b1_), w2(w2_), b2(b2_), hidden(w1_.size(0)), channels(w1_.size(1)) {}
 
   // before[r] = W1 pooled + b1; returns the logit.
+  template <int kBytes>
   EGFORMER_INLINE A run(const A* pooled, A* before) const {
     A logit = b2[0];
     for (int64_t r = 0; r < hidden; ++r) {
-      const A* const row = w1.data() + r * channels;
-      A sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t c = 0; c < channels; ++c) sum += row[c] * pooled[c];
-      before[r] = sum + b1[r];
+      before[r] = dot<A, kBytes>(w1.data() + r * channels, pooled, channels) + b1[r];
       logit += w2[r] * gelu(before[r]);
     }
     return logit;
@@ -162,7 +109,7 @@ struct ScoreMaps {
   EGFORMER_INLINE void run() const {
     for (int64_t map = 0; map < maps; ++map) {
       const A* const means = pooled + map * mlp.channels;
-      const A logit = mlp.run(means, before);
+      const A logit = mlp.template run<kBytes>(means, before);
       const bool finite = all_finite(means, mlp.channels) && std::isfinite(logit);
       const A value = finite ? 1 / (1 + std::exp(-logit)) : std::numeric_limits<A>::quiet_NaN();
       score[map] = present == nullptr || present[map] ? value : A(0);
@@ -213,14 +160,15 @@ struct BackwardMaps {
   EGFORMER_INLINE void run() const {
     for (int64_t map = 0; map < maps; ++map) {
       if (present == nullptr || present[map]) {
-        one(d_score[map], pooled + map * mlp.channels, d_pooled + map * mlp.channels);
+        one<kBytes>(d_score[map], pooled + map * mlp.channels, d_pooled + map * mlp.channels);
       }
     }
   }
 
+  template <int kBytes>
   EGFORMER_INLINE void one(A d_value, const A* means, A* d_means) const {
     if (!all_finite(means, mlp.channels)) return;
-    const A logit = mlp.run(means, before);
+    const A logit = mlp.template run<kBytes>(means, before);
     if (!std::isfinite(logit)) return;
     const A score = 1 / (1 + std::exp(-logit));
     const A d_logit = d_value * (score * (1 - score));

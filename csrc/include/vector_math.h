@@ -1,5 +1,5 @@
-// Vectors of kBytes for kernels of isa.h, in the compiler's own vector types, and a fast 2^x on them. Vectors go by
-// reference: by value they would need an instruction set that the oldest processor lacks.
+// Vectors of kBytes for kernels of isa.h, in the compiler's own vector types, and a dot product and a fast 2^x on them.
+// Vectors go by reference: by value they would need an instruction set that the oldest processor lacks.
 #pragma once
 
 #include <cmath>
@@ -28,6 +28,29 @@ EGFORMER_INLINE void load(V& vector, const A* from) {
 template <class V, class A>
 EGFORMER_INLINE void store(const V& vector, A* to) {
   std::memcpy(to, &vector, sizeof(V));
+}
+
+// The sum of a[i] * b[i], in four running sums: one would wait for itself.
+template <class A, int kBytes>
+EGFORMER_INLINE A dot(const A* a, const A* b, int64_t count) {
+  using V = typename VectorOf<A, kBytes>::type;
+  constexpr int64_t kLanes = VectorOf<A, kBytes>::kLanes;
+  V sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) {
+      V x, y;
+      load(x, a + i + u * kLanes);
+      load(y, b + i + u * kLanes);
+      sum[u] += x * y;
+    }
+  }
+  const V all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  A total = 0;
+  for (int lane = 0; lane < kLanes; ++lane) total += all[lane];
+  for (; i < count; ++i) total += a[i] * b[i];
+  return total;
 }
 
 // x = 2^x for x <= 0, exactly 0 where x is -inf or below -126: a polynomial on [-1/2, 1/2] within 2 ulp, times 2^n.
