@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-CSRC = ROOT / "csrc"
+CSRC = Path(os.environ.get("EGFORMER_CSRC", ROOT / "csrc"))  # mutate.py names a copy
 BUILD = ROOT / "build" / "simt"
 COMPILER = os.environ.get("CXX", "g++")
 RUNTIME = tuple(f"testing/{name}.cpp" for name in ("fiber", "matrix", "memory", "scheduler", "warp"))
@@ -104,9 +104,8 @@ def _flags(*more: str) -> list[str]:
 
 
 def _kernels() -> list[Path]:
-    """The kernels; csrc/cuda/bindings.cpp and what else needs torch is left out. mutate.py names another folder."""
-    folder = Path(os.environ.get("EGFORMER_SIMT_KERNELS", CSRC / "cuda"))
-    return [*sorted(folder.glob("*.cu")), CSRC / "testing" / "samples.cu"]
+    """The kernels; csrc/cuda/bindings.cpp and what else needs torch is left out."""
+    return [*sorted((CSRC / "cuda").glob("*.cu")), CSRC / "testing" / "samples.cu"]
 
 
 @functools.cache
