@@ -43,16 +43,12 @@ MUTATIONS: list[tuple[str, str, str]] = [
     (DROP, "slot >= 0 && gradients.d_survivors.data != nullptr", "gradients.d_survivors.data != nullptr && slot >= -1"),
     (ATTENTION, "    cp_async_wait<0>();\n    __syncthreads();  // keys are there", "    __syncthreads();  //"),
     (ATTENTION, "prior_of(p, at.sample, tile.slot)", "prior_of(p, at.sample, tile.modality)"),
-    (ATTENTION, "      result.scale_row(i, fade);\n", ""),
-    (ATTENTION, "P::column(j) < count ?", "true ?"),
     (TILES, "return m >= 0 && m < p.modalities ? m : -1;", "return m >= 0 ? m % p.modalities : -1;"),
     (TILES, "first_tile(p, sample, at.slot + 1)", "first_tile(p, sample, at.slot + 2)"),
     (PRODUCTS, "    __syncwarp();\n    for (int i = lane()", "    for (int i = lane()"),
     (SUMS, "lse == -INFINITY ? INFINITY : lse", "lse"),
-    (BACKWARD, "p.keys ? prior_of(p, at.sample, slot)", "p.keys ? prior_of(p, at.sample, at.modality)"),
     (BACKWARD, "slot = slot_naming(p, at.sample, at.modality, slot + 1)", "slot = p.slots"),
     (BACKWARD, "tiles * at.part / plan.parts", "int64_t{0}"),
-    (BACKWARD, "(d_logits.at(i, j) - delta[i])", "d_logits.at(i, j)"),
 ]
 
 
