@@ -1,8 +1,10 @@
 """Block sizes of the attention kernels by architecture, head dimension and precision.
 
 A configuration is (queries of a block, keys of a block, warps, stages of the load pipeline). None of them has been
-timed: they are the largest that compile without register spills and within the chip's shared memory
-(benchmarks/triton_aot.py checks both). Tuned ones replace rows of these tables.
+timed, on any GPU. What has been measured, by compiling (benchmarks/triton_aot.py): at D = 32, 64 and 128, in float32,
+bfloat16 and float16, no kernel spills registers and all fit the shared memory of sm_80, sm_86, sm_90, sm_100, sm_120
+and gfx942. The rows for other dimensions and for float64 are small by caution alone. Tuned ones replace rows of these
+tables.
 """
 
 from egformer_fast.triton._common import architecture
@@ -11,8 +13,8 @@ Config = tuple[int, int, int, int]
 
 # By bytes of an element, then by head dimension: the first row whose dimension is not smaller serves.
 _FORWARD: dict[int, dict[int, Config]] = {
-    2: {64: (128, 64, 8, 3), 128: (64, 64, 8, 2), 256: (64, 32, 8, 2), 512: (16, 16, 4, 1)},
-    4: {32: (64, 32, 4, 2), 64: (64, 32, 8, 2), 128: (32, 32, 8, 2), 256: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
+    2: {32: (128, 64, 8, 2), 64: (128, 64, 8, 3), 128: (64, 64, 8, 2), 256: (64, 32, 8, 2), 512: (16, 16, 4, 1)},
+    4: {64: (64, 32, 8, 2), 128: (32, 32, 8, 2), 256: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
     8: {64: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
 }
 _BACKWARD: dict[int, dict[int, Config]] = {
@@ -20,13 +22,23 @@ _BACKWARD: dict[int, dict[int, Config]] = {
     4: {32: (32, 32, 4, 2), 64: (32, 32, 8, 2), 128: (32, 16, 4, 1), 256: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
     8: {64: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
 }
-# What differs from the tables above on one architecture: (kernel, bytes, head dimension) -> configuration.
+# What differs from the tables above on one architecture: (kernel, bytes, row's head dimension) -> configuration.
 _SPECIAL: dict[str, dict[tuple[str, int, int], Config]] = {
+    # The rows above spill a few registers on these two.
+    "sm_86": {
+        ("forward", 2, 128): (64, 32, 8, 2),
+        ("forward", 4, 64): (32, 32, 8, 2),
+        ("backward", 4, 128): (32, 16, 8, 1),
+    },
+    "sm_120": {("backward", 2, 64): (64, 32, 4, 2)},
     # Operands of its tensor cores lie in shared memory, not in registers.
     "sm_90": {("forward", 2, 128): (128, 64, 8, 2)},
-    # Pipelined loads wait in registers there.
+    # Pipelined loads wait in registers there, and bfloat16 takes more of them than float16. Two warps are few enough
+    # for a block of D = 32 to load 128 bits a thread.
     "gfx942": {
-        ("backward", 2, 64): (32, 32, 4, 1),
+        ("forward", 2, 32): (128, 32, 8, 2),
+        ("forward", 2, 64): (128, 32, 8, 2),
+        ("backward", 2, 64): (32, 32, 2, 1),
         ("backward", 2, 128): (32, 32, 8, 1),
         ("backward", 4, 64): (16, 16, 4, 1),
         ("backward", 4, 128): (16, 16, 4, 1),
