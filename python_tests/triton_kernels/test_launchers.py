@@ -1,6 +1,7 @@
 """What is special about the Triton backend: when it may run, and fake tensors on a GPU that is not there.
 
-The values are tested with the other backends', in python_tests/ops under TRITON_INTERPRET=1.
+The values are tested with the other backends', in python_tests/ops under TRITON_INTERPRET=1. The folder is not called
+`triton`: python_tests is on the path, and where Triton is not installed the folder would be imported in its place.
 """
 
 from __future__ import annotations
