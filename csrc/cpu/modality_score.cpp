@@ -2,7 +2,8 @@
 // egformer_fast/ops/modality_score.py.
 //
 // Tasks of one (sample, modality, block of tokens) write partial sums, which are added in the order of the blocks: the
-// result does not depend on the number of threads. Missing modalities cost no loads. Backward works on the means alone.
+// result does not depend on the number of threads. Missing modalities cost no loads. Backward works on the means alone:
+// first map by map, then hidden unit by hidden unit, so that every sum belongs to one task.
 #include <torch/csrc/stable/library.h>
 
 #include <cmath>
@@ -96,18 +97,23 @@ EGFORMER_INLINE bool all_finite(const A* values, int64_t count) {
   return true;
 }
 
-// Scores of all maps from their means, a kernel of isa.h.
+// Maps worth a thread of their own.
+inline int64_t grain(int64_t hidden, int64_t channels) {
+  return std::max<int64_t>(1, kBlockElements / std::max<int64_t>(1, hidden * channels));
+}
+
+// Scores of some maps from their means, a kernel of isa.h.
 template <class A>
 struct ScoreMaps {
   const Mlp<A>& mlp;
   const A* pooled;
   const bool* present;  // null: all
-  int64_t maps;
+  int64_t begin, end;
   A *before, *score;
 
   template <int kBytes>
   EGFORMER_INLINE void run() const {
-    for (int64_t map = 0; map < maps; ++map) {
+    for (int64_t map = begin; map < end; ++map) {
       const A* const means = pooled + map * mlp.channels;
       const A logit = mlp.template run<kBytes>(means, before);
       const bool finite = all_finite(means, mlp.channels) && std::isfinite(logit);
@@ -131,13 +137,63 @@ std::tuple<Tensor, Tensor> modality_score(const Tensor& x_, const Tensor& w1, co
     A* means = write<A>(pooled);
     pool<decltype(type)>(x, here, means);
     const Mlp<A> mlp(w1, b1, w2, b2);
-    std::vector<A> before(mlp.hidden);
-    run_best(ScoreMaps<A>{mlp, means, here, maps, before.data(), write<A>(score)});
+    A* const scores = write<A>(score);
+    torch::stable::parallel_for(0, maps, grain(mlp.hidden, channels), [&](int64_t begin, int64_t end) {
+      std::vector<A> before(mlp.hidden);
+      run_best(ScoreMaps<A>{mlp, means, here, begin, end, before.data(), scores});
+    });
   });
   return {score, pooled};
 }
 
-// Sums of the gradients of one call, in the dtype of the sums.
+// What every map gives to the gradients of the weights; nothing where it is absent or not finite (`live`).
+template <class A>
+struct Terms {
+  std::vector<char> live;
+  std::vector<A> d_logit, d_before, d_w2;  // (maps), (maps, R), (maps, R)
+  Terms(int64_t maps, int64_t hidden) : live(maps), d_logit(maps), d_before(maps * hidden), d_w2(maps * hidden) {}
+};
+
+// Terms and d_pooled of some maps, a kernel of isa.h.
+template <class A>
+struct BackwardMaps {
+  const Mlp<A>& mlp;
+  const A *d_score, *pooled;
+  const bool* present;  // null: all
+  int64_t begin, end;
+  Terms<A>& terms;
+  A *before, *d_pooled;
+
+  template <int kBytes>
+  EGFORMER_INLINE void run() const {
+    for (int64_t map = begin; map < end; ++map) {
+      A* const d_means = d_pooled + map * mlp.channels;
+      for (int64_t c = 0; c < mlp.channels; ++c) d_means[c] = 0;
+      if (present == nullptr || present[map]) one<kBytes>(map, pooled + map * mlp.channels, d_means);
+    }
+  }
+
+  template <int kBytes>
+  EGFORMER_INLINE void one(int64_t map, const A* means, A* d_means) const {
+    if (!all_finite(means, mlp.channels)) return;
+    const A logit = mlp.template run<kBytes>(means, before);
+    if (!std::isfinite(logit)) return;
+    const A score = 1 / (1 + std::exp(-logit));
+    const A d_logit = d_score[map] * (score * (1 - score));
+    terms.live[map] = 1;
+    terms.d_logit[map] = d_logit;
+    for (int64_t r = 0; r < mlp.hidden; ++r) {
+      const A d_before = d_logit * mlp.w2[r] * Mlp<A>::gelu_gradient(before[r]);
+      const A* const row = mlp.w1.data() + r * mlp.channels;
+      terms.d_before[map * mlp.hidden + r] = d_before;
+      terms.d_w2[map * mlp.hidden + r] = d_logit * Mlp<A>::gelu(before[r]);
+#pragma omp simd
+      for (int64_t c = 0; c < mlp.channels; ++c) d_means[c] += d_before * row[c];
+    }
+  }
+};
+
+// Gradients of the weights, in the dtype of the sums.
 template <class A>
 struct Gradients {
   std::vector<A> w1, b1, w2, b2;
@@ -145,44 +201,26 @@ struct Gradients {
       : w1(mlp.w1.size(), A(0)), b1(mlp.b1.size(), A(0)), w2(mlp.w2.size(), A(0)), b2(1, A(0)) {}
 };
 
-// Adds every map's gradients to the sums and writes d_pooled, which the caller has zeroed; a kernel of isa.h.
+// The gradients of some hidden units' weights: sums over the maps in order, a kernel of isa.h.
 template <class A>
-struct BackwardMaps {
-  const Mlp<A>& mlp;
-  const A *d_score, *pooled;
-  const bool* present;  // null: all
-  int64_t maps;
-  A* before;
+struct BackwardUnits {
+  const Terms<A>& terms;
+  const A* pooled;
+  int64_t maps, hidden, channels, begin, end;
   Gradients<A>& sums;
-  A* d_pooled;
 
   template <int kBytes>
   EGFORMER_INLINE void run() const {
-    for (int64_t map = 0; map < maps; ++map) {
-      if (present == nullptr || present[map]) {
-        one<kBytes>(d_score[map], pooled + map * mlp.channels, d_pooled + map * mlp.channels);
-      }
-    }
-  }
-
-  template <int kBytes>
-  EGFORMER_INLINE void one(A d_value, const A* means, A* d_means) const {
-    if (!all_finite(means, mlp.channels)) return;
-    const A logit = mlp.template run<kBytes>(means, before);
-    if (!std::isfinite(logit)) return;
-    const A score = 1 / (1 + std::exp(-logit));
-    const A d_logit = d_value * (score * (1 - score));
-    sums.b2[0] += d_logit;
-    for (int64_t r = 0; r < mlp.hidden; ++r) {
-      const A d_before = d_logit * mlp.w2[r] * Mlp<A>::gelu_gradient(before[r]);
-      const A* const row = mlp.w1.data() + r * mlp.channels;
-      A* const d_row = sums.w1.data() + r * mlp.channels;
-      sums.w2[r] += d_logit * Mlp<A>::gelu(before[r]);
-      sums.b1[r] += d_before;
+    for (int64_t r = begin; r < end; ++r) {
+      A* const d_row = sums.w1.data() + r * channels;
+      for (int64_t map = 0; map < maps; ++map) {
+        if (!terms.live[map]) continue;
+        const A d_before = terms.d_before[map * hidden + r];
+        const A* const means = pooled + map * channels;
+        sums.b1[r] += d_before;
+        sums.w2[r] += terms.d_w2[map * hidden + r];
 #pragma omp simd
-      for (int64_t c = 0; c < mlp.channels; ++c) {
-        d_row[c] += d_before * means[c];
-        d_means[c] += d_before * row[c];
+        for (int64_t c = 0; c < channels; ++c) d_row[c] += d_before * means[c];
       }
     }
   }
@@ -211,11 +249,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> modality_score_backward(const
   const auto run = [&](auto type) -> std::tuple<Tensor, Tensor, Tensor, Tensor> {
     using A = decltype(type);
     const Mlp<A> mlp(w1, b1, w2, b2);
+    Terms<A> terms(maps, mlp.hidden);
     Gradients<A> sums(mlp);
-    std::vector<A> before(mlp.hidden);
-    std::memset(d_pooled.mutable_data_ptr(), 0, sizeof(A) * maps * channels);
-    run_best(BackwardMaps<A>{mlp, read<A>(d_score), read<A>(pooled), present ? read<bool>(*present) : nullptr, maps,
-                             before.data(), sums, write<A>(d_pooled)});
+    const A *const d_scores = read<A>(d_score), *const means = read<A>(pooled);
+    const bool* const here = present ? read<bool>(*present) : nullptr;
+    A* const d_means = write<A>(d_pooled);
+    torch::stable::parallel_for(0, maps, grain(mlp.hidden, channels), [&](int64_t begin, int64_t end) {
+      std::vector<A> before(mlp.hidden);
+      run_best(BackwardMaps<A>{mlp, d_scores, means, here, begin, end, terms, before.data(), d_means});
+    });
+    torch::stable::parallel_for(0, mlp.hidden, grain(maps, channels), [&](int64_t begin, int64_t end) {
+      run_best(BackwardUnits<A>{terms, means, maps, mlp.hidden, channels, begin, end, sums});
+    });
+    for (int64_t map = 0; map < maps; ++map) sums.b2[0] += terms.live[map] ? terms.d_logit[map] : A(0);
     return {like(w1, sums.w1), like(b1, sums.b1), like(w2, sums.w2), like(b2, sums.b2)};
   };
   const auto [d_w1, d_b1, d_w2, d_b2] = pooled.scalar_type() == ScalarType::Double ? run(double{}) : run(float{});
