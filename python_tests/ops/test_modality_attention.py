@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import DTYPES, assert_near, attention_inputs, define_attention, plain_attention, to64
+from op_cases import DTYPES, assert_near, attention_inputs, define_attention, exact_of, plain_attention, to64
 from torch.library import opcheck
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,7 +43,7 @@ def test_matches_the_definition(device, data):
 def test_error_against_float64(device, dtype, shape):
     q, k, v, index, bias = attention_inputs(*shape, dtype=dtype, device=device)
     out, lse = modality_attention(q, k, v, index, bias)
-    exact = modality_attention(*to64((q, k, v, index, bias)))
+    exact = exact_of(modality_attention, *to64((q, k, v, index, bias)))
     assert_near(out, exact[0], plain_attention(q, k, v, index, bias, q.shape[-1] ** -0.5), "out")
     assert_near(lse, exact[1], exact[1].to(bias.dtype), "lse")
 
@@ -59,7 +60,8 @@ def test_gradient_error_against_float64(device, dtype):
 
     floats = [args[i] for i in (0, 1, 2, 4)]
     got = gradients(floats, lambda q, k, v, bias: modality_attention(q, k, v, index, bias, scale)[0])
-    exact = gradients(to64(floats), lambda q, k, v, bias: modality_attention(q, k, v, index, bias, scale)[0])
+    attend = partial(exact_of, modality_attention)
+    exact = gradients(to64(floats), lambda q, k, v, bias: attend(q, k, v, index, bias, scale)[0])
     plain = gradients(floats, lambda q, k, v, bias: plain_attention(q, k, v, index, bias, scale))
     for name, g, e, p in zip("q k v bias".split(), got, exact, plain, strict=True):
         assert_near(g, e, p, name)
