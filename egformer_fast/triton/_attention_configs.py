@@ -3,7 +3,7 @@
 A configuration is (queries of a block, keys of a block, warps, stages of the load pipeline). None of them has been
 timed, on any GPU. What has been measured, by compiling (benchmarks/triton_aot.py): at D = 32, 64 and 128, in float32,
 bfloat16 and float16, no kernel spills registers and all fit the shared memory of sm_80, sm_86, sm_90, sm_100, sm_120
-and gfx942. The rows for other dimensions and for float64 are small by caution alone. Tuned ones replace rows of these
+and gfx942. Rows for larger dimensions and for float64 are small by caution alone. Tuned ones replace rows of these
 tables.
 """
 
@@ -33,8 +33,8 @@ _SPECIAL: dict[str, dict[tuple[str, int, int], Config]] = {
     "sm_120": {("backward", 2, 64): (64, 32, 4, 2)},
     # Operands of its tensor cores lie in shared memory, not in registers.
     "sm_90": {("forward", 2, 128): (128, 64, 8, 2)},
-    # Pipelined loads wait in registers there, and bfloat16 takes more of them than float16. Two warps are few enough
-    # for a block of D = 32 to load 128 bits a thread.
+    # The rows above spill there too; the cause was not looked for. Two warps are few enough for a block of D = 32 to
+    # load 128 bits a thread.
     "gfx942": {
         ("forward", 2, 32): (128, 32, 8, 2),
         ("forward", 2, 64): (128, 32, 8, 2),
