@@ -29,13 +29,15 @@ inline int64_t chunk_queries(int64_t queries) {
 template <class A>
 struct Buffers {
   int64_t ld = kKeys + kPanel<A>;  // an odd number of cache lines from row to row
-  Scratch<A> queries, grads, probabilities, d_logits, d_queries;
+  Scratch<A> queries, grads, probabilities, d_logits, d_queries, base, delta;
   explicit Buffers(int64_t wide)
       : queries(kQueries * wide),
         grads(kQueries * wide),
         probabilities(kQueries * ld),
         d_logits(kQueries * ld),
-        d_queries(kQueries * wide) {}
+        d_queries(kQueries * wide),
+        base(kQueries),
+        delta(kQueries) {}
 };
 
 // The sums of one task: (width, wide), (width, wide), (width).
@@ -77,6 +79,7 @@ struct ChunkBackward {
     load_rows<T>(rows.q + row * rows.q_stride, rows.q_stride, queries, dim, wide, buffers.queries.at());
     load_rows<T>(rows.d_out + row * rows.d_out_stride, rows.d_out_stride, queries, dim, wide, buffers.grads.at());
     for (int64_t i = 0; i < queries * wide; ++i) buffers.d_queries.at()[i] = 0;
+    for (int64_t n = 0; n < queries; ++n) row_terms(row + n, n);
     const Left<A> q{buffers.queries.at(), wide, 1}, d_out{buffers.grads.at(), wide, 1};
     A* const p = buffers.probabilities.at();
     A* const d_logits = buffers.d_logits.at();
@@ -84,7 +87,7 @@ struct ChunkBackward {
       const int64_t keys = std::min(kKeys, packed.width - first);
       product<A, kBytes>(q, packed.panels(packed.key_panels, first), {p, ld}, queries, dim, keys, false);
       product<A, kBytes>(d_out, packed.panels(packed.value_panels, first), {d_logits, ld}, queries, dim, keys, false);
-      for (int64_t n = 0; n < queries; ++n) probabilities<kBytes>(row + n, n, first, keys);
+      for (int64_t n = 0; n < queries; ++n) probabilities<kBytes>(n, first, keys);
       // Transposed on the left; on the right, rows of this block.
       product<A, kBytes>({p, 1, ld}, {buffers.grads.at(), wide, kPanel<A>}, {sums.d_values + first * wide, wide}, keys,
                          queries, wide, true);
@@ -101,17 +104,22 @@ struct ChunkBackward {
     }
   }
 
-  // Row n of the block, query `row` of the chunk: products to P and dS.
-  template <int kBytes>
-  EGFORMER_INLINE void probabilities(int64_t row, int64_t n, int64_t first, int64_t keys) const {
-    const int64_t dim = packed.dim;
+  // What a row needs for all blocks of keys: lse in units of log 2 (0 where there is nothing to attend to), delta.
+  EGFORMER_INLINE void row_terms(int64_t row, int64_t n) const {
+    const A* const grad = buffers.grads.at(n * packed.wide);
+    const T* const out = rows.out + row * packed.dim;
     A delta = 0;
-    const A* grad = buffers.grads.at(n * packed.wide);
-    const T* out = rows.out + row * dim;
 #pragma omp simd reduction(+ : delta)
-    for (int64_t d = 0; d < dim; ++d) delta += grad[d] * static_cast<A>(out[d]);
+    for (int64_t d = 0; d < packed.dim; ++d) delta += grad[d] * static_cast<A>(out[d]);
     const A lse = rows.lse[row];
-    const A base = lse == -std::numeric_limits<A>::infinity() ? A(0) : static_cast<A>(kLog2E * lse);
+    buffers.delta.at()[n] = delta;
+    buffers.base.at()[n] = lse == -std::numeric_limits<A>::infinity() ? A(0) : static_cast<A>(kLog2E * lse);
+  }
+
+  // Row n of the block: products to P and dS.
+  template <int kBytes>
+  EGFORMER_INLINE void probabilities(int64_t n, int64_t first, int64_t keys) const {
+    const A base = buffers.base.at()[n], delta = buffers.delta.at()[n];
     const A factor = static_cast<A>(scale * kLog2E);
     A* const p = buffers.probabilities.at(n * buffers.ld);
     A* const d_logit = buffers.d_logits.at(n * buffers.ld);

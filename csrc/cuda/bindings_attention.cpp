@@ -1,4 +1,6 @@
 // The CUDA kernels of modality_attention as torch ops: pads D, allocates, finds device and stream, launches.
+#include <iterator>
+
 #include "attention_params.h"
 #include "bindings.h"
 
@@ -12,6 +14,10 @@ int64_t kernel_dim(int64_t dim) {
     if (size >= dim) return size;
   }
   STD_TORCH_CHECK(false, "modality_attention: the CUDA kernels take D up to 128, got ", dim);
+}
+// float64 and larger D have no kernels here.
+bool goes_to_reference(const Tensor& q) {
+  return q.scalar_type() == ScalarType::Double || q.size(3) > kHeadDims[std::size(kHeadDims) - 1];
 }
 
 // As the kernels read it: D filled up with zeros to one of kHeadDims, rows dense and on 16-byte addresses.
@@ -46,7 +52,7 @@ AttentionParams params_of(const Tensor& q, const Tensor& k, const Tensor& v, con
 
 std::tuple<Tensor, Tensor> attention(const Tensor& q_, const Tensor& k_, const Tensor& v_, const Optional& index_,
                                      const Optional& bias_, double scale) {
-  if (q_.scalar_type() == ScalarType::Double) {
+  if (goes_to_reference(q_)) {
     return call_reference<2>("egformer_fast::modality_attention_reference", q_, k_, v_, index_, bias_, scale);
   }
   const OnDevice here(q_);
@@ -63,7 +69,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attention_backward(const Tensor& d_ou
                                                               const Tensor& v_, const Optional& index_,
                                                               const Optional& bias_, const Tensor& out_,
                                                               const Tensor& lse_, double scale) {
-  if (q_.scalar_type() == ScalarType::Double) {
+  if (goes_to_reference(q_)) {
     return call_reference<4>("egformer_fast::modality_attention_backward_reference", d_out_, q_, k_, v_, index_, bias_,
                              out_, lse_, scale);
   }

@@ -20,9 +20,7 @@ enum class Isa { kBase, kV3, kV4 };
 
 inline Isa detect_isa() {
   __builtin_cpu_init();
-  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const bool v3 = __builtin_cpu_supports("x86-64-v3"), v4 = __builtin_cpu_supports("x86-64-v4");
   const char* wanted = std::getenv("EGFORMER_ISA");
   if (wanted == nullptr || std::strcmp(wanted, "v4") == 0) return v4 ? Isa::kV4 : v3 ? Isa::kV3 : Isa::kBase;
   return v3 && std::strcmp(wanted, "v3") == 0 ? Isa::kV3 : Isa::kBase;
