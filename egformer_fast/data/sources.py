@@ -22,14 +22,19 @@ def known_sets() -> list[str]:
     return sorted(path.stem for path in SETS.glob("*.yaml"))
 
 
+def is_name(source: str | Path) -> bool:
+    """Whether this means a shipped description: a word without folder and suffix does, anything else is a path."""
+    path = Path(source)
+    return path.suffix not in _SUFFIXES and len(path.parts) == 1
+
+
 def find_description(source: str | Path) -> Path:
-    """The file that a name or a path means: a word without folder and suffix is the name of a shipped description.
+    """The file that a name or a path means (see is_name).
 
     Raises DataError for an unknown name, with the known ones. Whether a path exists is not looked at.
     """
-    path = Path(source)
-    if path.suffix in _SUFFIXES or len(path.parts) != 1:
-        return path
+    if not is_name(source):
+        return Path(source)
     if str(source) not in known_sets():
         known = ", ".join(known_sets())
         raise DataError(f"no data set '{source}' comes with the package: wanted the path of a dataset.yaml, or {known}")

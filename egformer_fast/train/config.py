@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from egformer_fast.data.sources import find_description, is_name
 from egformer_fast.errors import ConfigError
 from egformer_fast.train.keys import keys_of, option
 
@@ -166,19 +167,14 @@ def _assign(config: Config, name: str, value: Any, base: Path) -> None:
     key = KEYS[name]
     value = key.convert(value)
     if key.limits.get("path") and value:
-        value = _shipped(value) if name == "data.description" and _is_name(value) else str(base / _expand(name, value))
+        path = _expand(name, value)
+        value = _shipped(path) if name == "data.description" and is_name(path) else str(base / path)
     section, leaf = name.split(".")
     setattr(getattr(config, section), leaf, value)
 
 
-def _is_name(text: str) -> bool:
-    return re.fullmatch(r"\w+", text) is not None
-
-
-def _shipped(name: str) -> str:
+def _shipped(name: Path) -> str:
     """The file of a shipped description, or ConfigError with the known names."""
-    from egformer_fast.data.sources import find_description
-
     try:
         return str(find_description(name))
     except ValueError as error:
