@@ -1,12 +1,9 @@
-"""The three ops on the CPU against what a user would write in PyTorch, at the stage shapes of MiT-B0 and B2.
+"""The three ops on the CPU against the baselines of ops_cases.py, at all its stage shapes.
 
-Baselines, each in eager mode and under torch.compile (dynamic=True: one compile serves all shapes of a rank), whichever
-is faster in a case:
-    score      sigmoid(gelu(x.mean(2) @ W1' + b1) @ w2 + b2)
-    drop       topk, sort, gather, normalise, einsum
-    attention  gather keys and values of kept modalities, scaled_dot_product_attention with the bias as a float mask
-               (backward on several threads in eager mode alone: what torch 2.13 compiles for it corrupts the heap at
-               MiT-B0, 512, stage 2, one kept; on one thread it was slower than eager mode in 123 of 128 cases)
+A baseline runs in eager mode and under torch.compile (dynamic=True: one compile serves all shapes of a rank); the
+faster of the two in a case is what counts. Attention's backward on several threads has eager mode alone: what torch
+2.13 compiles for it corrupts the heap at MiT-B0, 512, stage 2, one kept; on one thread it was slower than eager mode
+in nearly all cases.
 
 Floor of forward: for score, bytes read over the measured rate of copying (read and written bytes a second); for drop,
 bytes read and written over the rate of copying into a new tensor, which drop returns too; for attention, FLOPs over the
@@ -22,129 +19,22 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from benchmarks.ops_cases import OPS, Call, Stage, stages
 from benchmarks.registry import case
 from benchmarks.timing import alternate
-from egformer_fast import modality_attention, modality_drop, modality_score, use_backend
-from egformer_fast.models.mit import MIT_CONFIGS
+from egformer_fast import use_backend
 
-MODALITIES = 4
 TURN = 0.003  # seconds of a variant's turn, at least
 CASE = 0.5  # seconds of a case, about; never fewer than 5 rounds, but 3 where a call takes longer than SLOW
 SLOW = 0.25
 FLOORS = {"modality_score": "copy", "modality_drop": "copy to new", "modality_attention": "gemm"}
-Call = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What one op sees: x (B, M, N, C), K kept, H heads, Nk pooled keys of a modality."""
-
-    backbone: str
-    size: int
-    stage: int
-    batch: int
-    keep: int
-
-    @property
-    def side(self) -> int:
-        return self.size // (4 << self.stage)
-
-    @property
-    def tokens(self) -> int:
-        return self.side**2
-
-    @property
-    def channels(self) -> int:
-        return MIT_CONFIGS[self.backbone].dims[self.stage]
-
-    @property
-    def heads(self) -> int:
-        return MIT_CONFIGS[self.backbone].heads[self.stage]
-
-    @property
-    def keys(self) -> int:
-        return math.ceil(self.side / (2 * MIT_CONFIGS[self.backbone].reductions[self.stage])) ** 2
-
-
-def stages(keeps: tuple[int, ...]) -> Iterator[Stage]:
-    grid = itertools.product(("mit_b0", "mit_b2"), (512, 1024), range(4), (1, 4), keeps)
-    return (Stage(*values) for values in grid)
-
-
-def plain_score(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    return torch.sigmoid(F.gelu(F.linear(x.mean(2), w1, b1)) @ w2 + b2)
-
-
-def plain_drop(x: Tensor, score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-    index = score.topk(keep).indices.sort(1).values
-    weight = score.gather(1, index)
-    weight = weight / weight.sum(1, keepdim=True)
-    kept = x[torch.arange(x.shape[0]).unsqueeze(1), index]
-    return kept, torch.einsum("bk,bknc->bnc", weight, kept)
-
-
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) -> Tensor:
-    sample = torch.arange(q.shape[0]).unsqueeze(1)
-    keys, values = (t[sample, index].transpose(1, 2).flatten(2, 3) for t in (k, v))
-    mask = bias.repeat_interleave(k.shape[3], 1)[:, None, None, :].expand(-1, 1, q.shape[2], -1)
-    return F.scaled_dot_product_attention(q, keys, values, mask)
-
-
-@dataclass(frozen=True)
-class Case:
-    inputs: list[Tensor]  # differentiable ones
-    ours: Call  # of the inputs
-    plain: Call  # of the inputs, then `constants`
-    constants: tuple[Tensor, ...]
-    work: float  # bytes that must move, FLOPs for attention
-
-
-def score_case(s: Stage) -> Case:
-    hidden = max(8, s.channels // 4)
-    shapes = ((s.batch, MODALITIES, s.tokens, s.channels), (hidden, s.channels), (hidden,), (hidden,), ())
-    inputs = [torch.randn(shape) for shape in shapes]
-    return Case(inputs, modality_score, plain_score, (), 4.0 * inputs[0].numel())
-
-
-@functools.cache
-def plain_drop_of(keep: int) -> Call:
-    return functools.partial(plain_drop, keep=keep)
-
-
-def drop_case(s: Stage) -> Case:
-    x = torch.randn(s.batch, MODALITIES, s.tokens, s.channels)
-    moved = 4.0 * s.batch * s.tokens * s.channels * (2 * s.keep + 1)
-    inputs = [x, torch.rand(s.batch, MODALITIES)]
-    return Case(inputs, lambda x, score: modality_drop(x, score, s.keep)[:2], plain_drop_of(s.keep), (), moved)
-
-
-def attention_case(s: Stage) -> Case:
-    dim = s.channels // s.heads
-    q = torch.randn(s.batch, s.heads, s.tokens, dim)
-    k, v = (torch.randn(s.batch, MODALITIES, s.heads, s.keys, dim) for _ in range(2))
-    index = torch.stack([torch.randperm(MODALITIES)[: s.keep].sort().values for _ in range(s.batch)])
-    return Case(
-        [q, k, v, torch.randn(s.batch, s.keep)],
-        lambda q, k, v, bias: modality_attention(q, k, v, index, bias)[0],
-        plain_attention,
-        (index,),
-        4.0 * q.numel() * s.keep * s.keys,
-    )
-
-
-OPS: dict[str, tuple[Callable[[Stage], Case], tuple[int, ...]]] = {
-    "modality_attention": (attention_case, (4, 3, 2, 1)),
-    "modality_drop": (drop_case, (4, 3, 2, 1)),
-    "modality_score": (score_case, (MODALITIES,)),
-}
 
 
 def both_ways(function: Call, inputs: list[Tensor]) -> Callable[[], None]:
