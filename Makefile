@@ -27,7 +27,7 @@ demo: $(READY)
 # runs the op tests over the Triton kernels in a second one; EGFORMER_TEST_FULL=1 runs more of them.
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/ops python_tests/triton_kernels/test_launchers.py -k "triton-cpu or test_launchers"
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/ops python_tests/triton_kernels/test_interpreted.py -k "triton-cpu or test_interpreted"
 
 test-full: export EGFORMER_TEST_FULL = 1
 test-full: test

@@ -38,7 +38,7 @@ print("right")
 """
 
 
-@pytest.mark.skipif(_ext.absence is not None, reason=str(_ext.absence))
+@pytest.mark.skipif(not _ext.LIBRARY.is_file(), reason="installed with EGFORMER_BUILD=0")
 @pytest.mark.parametrize("isa", ["base", "v3", "v4"])
 def test_every_instruction_set_gives_right_results(isa: str) -> None:
     done = subprocess.run(

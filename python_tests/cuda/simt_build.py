@@ -30,13 +30,21 @@ SANITIZERS = {
 }
 
 
+def nvcc() -> str | None:
+    """The compiler of CUDA_HOME, else the one on PATH or in the usual place: where setup.py looks."""
+    home = os.environ.get("CUDA_HOME")
+    return shutil.which(
+        "nvcc", path=f"{home}/bin" if home else os.pathsep.join([os.environ["PATH"], "/usr/local/cuda/bin"])
+    )
+
+
 def cuda_include() -> Path | None:
     """The folder of cuda_fp16.h: of the toolkit, or of NVIDIA's header packages; None where there is none."""
-    nvcc = shutil.which("nvcc")
+    compiler = nvcc()
     site = Path(sysconfig.get_path("platlib"))
     folders = [
         Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "include",
-        *([Path(nvcc).resolve().parents[1] / "include"] if nvcc else []),
+        *([Path(compiler).resolve().parents[1] / "include"] if compiler else []),
         *sorted(Path("/usr/local").glob("cuda-*/include")),
         *sorted((site / "nvidia").glob("*/include")),
     ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from simt_build import CSRC
+from simt_build import CSRC, nvcc
 
 SOURCES = sorted((CSRC / "cuda").glob("*.cu"))
 ARCHITECTURES = ("80", "90")
@@ -55,11 +54,11 @@ ptxas info    : Used 40 registers, used 1 barriers, 16 bytes cumulative stack si
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_nothing_is_spilled(source: Path, tmp_path: Path) -> None:
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        pytest.skip("there is no nvcc on PATH")
+    compiler = nvcc()
+    if compiler is None:
+        pytest.skip("there is no nvcc in CUDA_HOME, on PATH or in /usr/local/cuda")
     targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in ARCHITECTURES]
-    command = [nvcc, "-std=c++17", "-O3", "-Xptxas=-v", *targets, f"-I{CSRC / 'include'}", "-c", str(source)]
+    command = [compiler, "-std=c++17", "-O3", "-Xptxas=-v", *targets, f"-I{CSRC / 'include'}", "-c", str(source)]
     result = subprocess.run([*command, "-o", str(tmp_path / "kernel.o")], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "warning" not in result.stderr, result.stderr

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from egformer_fast import modality_attention, modality_drop, modality_score, use_backend
 from egformer_fast.ops import _backend
 
 
@@ -64,52 +63,3 @@ def test_shapes_on_a_gpu_that_is_not_there(suffix):
         q, k = torch.empty(2, 2, 9, 8, device="cuda"), torch.empty(2, 4, 2, 5, 8, device="cuda")
         out, lse = getattr(ops, f"modality_attention{suffix}").default(q, k, k, None, None, 1.0)
         assert out.shape == q.shape and lse.shape == (2, 2, 9) and out.device.type == "cuda"
-
-
-@pytest.mark.skipif(not _backend.INTERPRETED, reason="runs under TRITON_INTERPRET=1")
-@pytest.mark.parametrize("layout", ["ragged", "channel-major"])
-def test_several_ragged_tiles(layout):
-    """More tokens than one tile holds, in one row of N * C elements and in tiles of tokens by channels."""
-    x, score = torch.randn(2, 3, 1100, 17), torch.rand(2, 3)
-    if layout == "channel-major":
-        x = x.transpose(2, 3).contiguous().transpose(2, 3)
-    results = []
-    for backend in ("triton", "reference"):
-        leaves = x.detach().requires_grad_(), score.detach().requires_grad_()
-        leaves = [leaf.clone() for leaf in leaves]
-        for leaf in leaves:
-            leaf.retain_grad()
-        with use_backend(backend):
-            survivors, fused, _, weight = modality_drop(*leaves, 2)
-            (survivors.square().sum() + fused.square().mean() + weight.square().sum()).backward()
-        results.append((survivors, fused, weight, *(leaf.grad for leaf in leaves)))
-    for got, wanted in zip(*results, strict=True):
-        torch.testing.assert_close(got, wanted)
-
-
-@pytest.mark.skipif(not _backend.INTERPRETED, reason="runs under TRITON_INTERPRET=1")
-def test_out_of_range_slots_count_as_padded():
-    """The public function refuses them on the CPU; on a GPU the kernels must not follow them."""
-    op = torch.ops.egformer_fast.modality_attention_triton.default
-    q, k, v = torch.randn(1, 1, 3, 16), torch.randn(1, 2, 1, 4, 16), torch.randn(1, 2, 1, 4, 16)
-    leaves = [t.requires_grad_() for t in (q, k, v)]
-    out = op(*leaves, torch.tensor([[0, 1 << 40, -7]]), None, 0.25)[0]
-    assert torch.equal(out, op(*leaves, torch.tensor([[0, -1, -1]]), None, 0.25)[0])
-    out.sum().backward()
-    assert (k.grad[0, 1] == 0).all() and k.grad.isfinite().all()
-
-
-@pytest.mark.skipif(not _backend.INTERPRETED, reason="runs under TRITON_INTERPRET=1")
-def test_head_dimensions_beyond_the_largest_are_refused():
-    q, k = torch.zeros(1, 1, 1, 513), torch.zeros(1, 1, 1, 1, 513)
-    with use_backend("triton"), pytest.raises(ValueError, match="D <= 512, got 513"):
-        modality_attention(q, k, k)
-
-
-@pytest.mark.skipif(not _backend.INTERPRETED, reason="runs under TRITON_INTERPRET=1")
-def test_a_long_map_is_pooled_in_two_stages():
-    args = [torch.randn(s) for s in ((1, 2, 700, 70), (17, 70), (17,), (17,), ())]
-    present = torch.tensor([[True, False]])
-    with use_backend("triton"):
-        got = modality_score(*args, present)
-    torch.testing.assert_close(got, modality_score(*args, present))
