@@ -7,9 +7,11 @@ import datetime
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 # Rank 0 evaluates while the others wait for it.
 PATIENCE = datetime.timedelta(hours=6)
@@ -62,3 +64,15 @@ def processes(device: str) -> Iterator[Processes]:
         yield place
     finally:
         dist.destroy_process_group()
+
+
+def exchanging_gradients(model: nn.Module, place: Processes) -> Any:
+    """`model`, or what wraps it so that its gradients are averaged over the processes.
+
+    Let go of the wrapper before the process group ends. It keeps the group's threads alive, and one that frees a Python
+    tensor while the interpreter shuts down ends the process with SIGABRT.
+    """
+    if place.world == 1:
+        return model
+    # A sensor that no frame of the batch keeps, or a score without rivals, gives parameters no gradient.
+    return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)

@@ -29,7 +29,8 @@ from egformer_fast.errors import ConfigError
 from egformer_fast.train import checkpoint
 from egformer_fast.train.build import make_loss, make_optimizer
 from egformer_fast.train.config import Config
-from egformer_fast.train.distributed import Processes
+from egformer_fast.train.distributed import Processes, exchanging_gradients
+from egformer_fast.train.diverged import DivergedError
 from egformer_fast.train.ema import Ema
 from egformer_fast.train.log import RunLog
 from egformer_fast.train.sampling import BatchStream, TrainingFrames, draw_keep, keep_rng, step_seed
@@ -38,10 +39,6 @@ from egformer_fast.train.signals import Interrupted, StopSignals, leave_to_paren
 from egformer_fast.train.validation import draw_pictures, validate
 
 AUTOCAST = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class DivergedError(ValueError):
-    """Loss or gradients are no longer finite; the message names the step and the batch's frames."""
 
 
 class Trainer:
@@ -66,9 +63,6 @@ class Trainer:
         self.ema = None if options.ema is None else Ema(self.model, options.ema)
         self.evaluated_model: Any = self.model if self.ema is None else self.ema.model
         self.net: Any = self.model
-        if place.world > 1:
-            # A sensor that no frame of the batch keeps, or a score without rivals, gives parameters no gradient.
-            self.net = nn.parallel.DistributedDataParallel(self.model, find_unused_parameters=True)
         self.optimizer = make_optimizer(self.model, config)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.loss = make_loss(config, model.num_classes, train_set.ignore_index).to(place.device)
@@ -102,6 +96,7 @@ class Trainer:
         options = self.config.train
         self.log = RunLog(self.output, self.step, options.log_every, options.tensorboard, self.place.main)
         try:
+            self.net = exchanging_gradients(self.model, self.place)
             with StopSignals() as signals:
                 frames = self._loader()
                 while not self._is_over(signals):
@@ -113,6 +108,7 @@ class Trainer:
                         self.save("last")
                 self.save("last")
         finally:
+            self.net = self.model
             self.log.close()
         return not signals.received
 
@@ -200,13 +196,8 @@ class Trainer:
         return value
 
     def _diverged(self, what: str, value: float, names: list[str]) -> DivergedError:
-        index = {name: number for number, name in enumerate(self.train_set.names)}
-        files = [next(iter(self.train_set.files(index[name]).values())) for name in names]
-        listed = ", ".join(f"{name} ({file})" for name, file in zip(names, files, strict=True))
-        return DivergedError(
-            f"{what} is {value} at step {self.step + 1}, epoch {self.epoch(self.step):.2f}; the step was "
-            f"not taken. Its frames: {listed}. Look at them, or lower train.lr or set train.clip"
-        )
+        where = f"step {self.step + 1}, epoch {self.epoch(self.step):.2f}"
+        return DivergedError.at(where, what, value, self.train_set, names)
 
     def _report_step(self, loss: float, norm: float, factor: float, frames: int) -> None:
         progress = max(self.progress, self.step / self.total_steps)

@@ -20,8 +20,9 @@ from training_standins import DotFrames, small_config, small_trainer
 from egformer_fast.errors import ConfigError, DataError
 from egformer_fast.train import engine
 from egformer_fast.train.checkpoint import load_state
+from egformer_fast.train.diverged import DivergedError
 from egformer_fast.train.ema import Ema
-from egformer_fast.train.engine import DivergedError, Trainer
+from egformer_fast.train.engine import Trainer
 
 
 def stop_after(trainer: Trainer, step: int, number: int = signal.SIGTERM) -> None:
