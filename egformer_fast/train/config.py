@@ -1,23 +1,13 @@
-"""The configuration of a training run: four dataclasses, read from YAML, overridden by `--set key=value`.
+"""The configuration of a run: dataclasses of keys, filled by config_file.py.
 
 Every key is one field below; its default, meaning, range and type stand in that one place, and everything else
 (reading, checking, error messages, `describe`) is derived from it. A key is written section.name, as in `train.lr`.
-Paths may hold `${VARIABLE}` and `~`; in a file they are relative to the file, in `--set` to the working directory.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import os
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from egformer_fast.data.sources import find_description, is_name
-from egformer_fast.errors import ConfigError
 from egformer_fast.train.keys import keys_of, option
 
 METRICS = [f"{where}{name}" for where in ("", "frame_mean.") for name in ("miou", "pixel_accuracy", "fwiou")]
@@ -118,128 +108,70 @@ class EvalConfig:
 
 
 @dataclass
+class TargetConfig:
+    """The unlabelled target domain of `egformer-fast adapt`; flips and turns are those of `data`."""
+
+    description: str = option("", "dataset.yaml of the target domain, or the name of a shipped one", path=True)
+    root: str | None = option(None, "folder of the data; null: as the description says", path=True)
+    modalities: list[str] | None = option(None, "sensors to use, in this order; null: all of the description")
+    split: str = option("train", "split to adapt to; its labels are never read")
+    eval_split: str | None = option(
+        None, "labelled split that is scored and drawn, which no choice depends on; null: nothing is scored"
+    )
+    resize: list[int] | None = option(None, "as data.resize; null: the same", length=2, low=32)
+    scale: list[float] | None = option(None, "as data.scale; null: the same", length=2, above=0)
+
+
+@dataclass
+class AdaptConfig:
+    """Defaults: MIC (arXiv 2212.01322) on DAFormer (2111.14887) and DACS (2007.08702); egformer_fast.train.adapt."""
+
+    method: str = option(
+        "mean_teacher",
+        "mean_teacher, or a baseline: entropy (MinEnt, arXiv 1811.12833) or source_only",
+        choices=["mean_teacher", "entropy", "source_only"],
+    )
+    weight: float = option(1.0, "weight of the loss on mixed target frames", low=0)
+    threshold: float = option(0.968, "a pseudo-label counts as confident above this probability", low=0, high=1)
+    mix: bool = option(True, "paste half of a source frame's classes into the target frame, every sensor alike")
+    jitter: float = option(0.2, "strength of the light and noise changes that the student sees, every sensor", low=0)
+    jitter_probability: float = option(0.8, "share of the target frames that are changed so", low=0, high=1)
+    masked: float = option(1.0, "weight of the consistency of masked target frames", low=0)
+    mask_block: int = option(64, "side of a masked block, in pixels", low=1)
+    mask_ratio: float = option(0.7, "share of the blocks that are masked", low=0, high=0.99)
+    rare_temperature: float | None = option(
+        0.01, "softmax temperature of rare-class sampling of source frames; null: every frame alike", above=0
+    )
+    rare_share: float = option(
+        0.0114, "share of its pixels that a crop must have of the class it was drawn for", low=0, high=1
+    )
+    features: float = option(
+        0.0, "weight of the distance to the features of the starting weights, on source frames (DAFormer: 0.005)", low=0
+    )
+    features_classes: list[str] | None = option(None, "classes whose features are held; null: all")
+    entropy: float = option(0.001, "weight of the entropy of target predictions (method entropy)", low=0)
+    drop_sensors: float = option(
+        0.3, "probability that the student loses a sensor of a target frame that the teacher sees", low=0, high=1
+    )
+    score_confidence: bool = option(
+        True, "pseudo-labels count less where the teacher's sensor scores are lower than on source frames"
+    )
+    score_alignment: float = option(
+        0.01, "weight of the distance between the sensor scores' mean and spread in the two domains", low=0
+    )
+    collapse_share: float = option(
+        0.98, "report a collapse when one class takes this share of the pseudo-labels", above=0, high=1
+    )
+
+
+@dataclass
 class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
 
 
 KEYS = keys_of(Config)
-
-
-def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
-    """Defaults, then the YAML file, then each `section.name=value`; raises ConfigError or FileNotFoundError."""
-    config = Config()
-    if path is not None:
-        path = Path(path)
-        for name, value in _read_yaml(path).items():
-            _assign(config, name, value, path.resolve().parent)
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set: found {text!r}, wanted key=value")
-        _assign(config, name.strip(), _parse_yaml(value, f"--set {name}"), Path.cwd())
-    _check(config)
-    return config
-
-
-def save_config(config: Config, path: Path) -> None:
-    import yaml
-
-    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
-
-
-def flatten(config: Config) -> dict[str, Any]:
-    """All values by key: {"data.description": ..., ...}."""
-    return {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name in KEYS}
-
-
-def describe() -> str:
-    """One line a key: name, default, allowed values, meaning."""
-    defaults = flatten(Config())
-    return "\n".join(f"{name} = {defaults[name]!r}: {key.limits['doc']} ({key.wanted()})" for name, key in KEYS.items())
-
-
-def _assign(config: Config, name: str, value: Any, base: Path) -> None:
-    if name not in KEYS:
-        raise ConfigError(f"{name}: no such key, the nearest valid one is {_nearest(name)}")
-    key = KEYS[name]
-    value = key.convert(value)
-    if key.limits.get("path") and value:
-        path = _expand(name, value)
-        value = _shipped(path) if name == "data.description" and is_name(path) else str(base / path)
-    section, leaf = name.split(".")
-    setattr(getattr(config, section), leaf, value)
-
-
-def _shipped(name: Path) -> str:
-    """The file of a shipped description, or ConfigError with the known names."""
-    try:
-        return str(find_description(name))
-    except ValueError as error:
-        raise ConfigError(f"data.description: {error}") from None
-
-
-def _nearest(name: str) -> str:
-    leaf = name.rpartition(".")[2]
-    same_leaf = [key for key in KEYS if key.partition(".")[2] == leaf]
-    return (same_leaf or difflib.get_close_matches(name, KEYS, n=1, cutoff=0.0))[0]
-
-
-def _expand(name: str, text: str) -> Path:
-    def variable(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise ConfigError(f"{name}: found {text!r}, but the environment variable {match[1]} is not set")
-        return os.environ[match[1]]
-
-    return Path(re.sub(r"\$\{(\w+)\}", variable, text)).expanduser()
-
-
-def _check(config: Config) -> None:
-    """What no key can tell alone."""
-    low, high = config.data.scale
-    if low > high:
-        raise ConfigError(f"data.scale: found {config.data.scale}, wanted the smaller number first")
-    if not config.data.description:
-        raise ConfigError("data.description: not given, wanted the path of a dataset.yaml")
-    keep = config.model.keep
-    if keep and sorted(keep, reverse=True) != keep:
-        raise ConfigError(f"model.keep: found {keep}, wanted no stage to keep more than the one before")
-    if config.train.autocast == "float16" and config.train.device == "cpu":
-        raise ConfigError("train.autocast: found 'float16' with train.device 'cpu', wanted bfloat16 or none on the CPU")
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """safe_load that refuses a key given twice instead of silently taking the last."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = [name for name in names if names.count(name) > 1]
-            if twice:
-                raise ConfigError(f"{where}: key {twice[0]} is given twice")
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """The file's sections, flattened to section.name -> value."""
-    if not path.is_file():
-        raise FileNotFoundError(f"configuration file {path} does not exist")
-    tree = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: found {tree!r}, wanted the sections data, model, train, eval")
-    flat = {}
-    for section, entries in tree.items():
-        if isinstance(entries, dict):
-            flat.update({f"{section}.{name}": value for name, value in entries.items()})
-        elif entries is not None or section not in Config.__dataclass_fields__:
-            flat[str(section)] = entries
-    return flat

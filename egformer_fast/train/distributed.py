@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,10 @@ class Processes:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        # A thread of the backend may still hold the tensor. Were it to let go of a Python object while the interpreter
+        # shuts down, it would end the process with SIGABRT; those threads outlive the process group.
+        while tensor._use_count() > 1:  # type: ignore[attr-defined]
+            time.sleep(0)
         return tensor.tolist()
 
 
@@ -67,11 +72,7 @@ def processes(device: str) -> Iterator[Processes]:
 
 
 def exchanging_gradients(model: nn.Module, place: Processes) -> Any:
-    """`model`, or what wraps it so that its gradients are averaged over the processes.
-
-    Let go of the wrapper before the process group ends. It keeps the group's threads alive, and one that frees a Python
-    tensor while the interpreter shuts down ends the process with SIGABRT.
-    """
+    """`model`, or what wraps it so that its gradients are averaged over the processes."""
     if place.world == 1:
         return model
     # A sensor that no frame of the batch keeps, or a score without rivals, gives parameters no gradient.

@@ -62,7 +62,7 @@ class Trainer:
         self.model = model.to(place.device)
         self.ema = None if options.ema is None else Ema(self.model, options.ema)
         self.evaluated_model: Any = self.model if self.ema is None else self.ema.model
-        self.net: Any = self.model
+        self.net = exchanging_gradients(self.model, place)
         self.optimizer = make_optimizer(self.model, config)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.loss = make_loss(config, model.num_classes, train_set.ignore_index).to(place.device)
@@ -96,7 +96,6 @@ class Trainer:
         options = self.config.train
         self.log = RunLog(self.output, self.step, options.log_every, options.tensorboard, self.place.main)
         try:
-            self.net = exchanging_gradients(self.model, self.place)
             with StopSignals() as signals:
                 frames = self._loader()
                 while not self._is_over(signals):
@@ -108,7 +107,6 @@ class Trainer:
                         self.save("last")
                 self.save("last")
         finally:
-            self.net = self.model
             self.log.close()
         return not signals.received
 

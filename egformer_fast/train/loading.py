@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from egformer_fast.errors import ConfigError
 from egformer_fast.models import EGFormer
 from egformer_fast.train.checkpoint import find_checkpoint
-from egformer_fast.train.config import Config, load_config
+from egformer_fast.train.config import Config
+from egformer_fast.train.config_file import load_config
 
 if TYPE_CHECKING:
     from egformer_fast.data import FolderDataset

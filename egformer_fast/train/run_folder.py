@@ -12,7 +12,8 @@ from pathlib import Path
 
 from egformer_fast.data.sources import self_contained
 from egformer_fast.errors import ConfigError
-from egformer_fast.train.config import Config, flatten, load_config, save_config
+from egformer_fast.train.config import Config
+from egformer_fast.train.config_file import flatten, load_config, save_config
 
 # Other keys would make a resumed run one that no configuration describes, or its best score one of two kinds.
 FREE_TO_CHANGE = {

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from egformer_fast.errors import ConfigError
-from egformer_fast.train.config import KEYS, Config, describe, flatten, load_config, save_config
+from egformer_fast.train.config import KEYS, Config
+from egformer_fast.train.config_file import describe, flatten, load_config, save_config
 
 
 def config_file(folder: Path, text: str = "") -> Path:

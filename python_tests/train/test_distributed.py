@@ -6,12 +6,17 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import pytest
 import torch
+import torch.distributed as dist
 from training_standins import small_config, small_trainer
 
 from egformer_fast.train.checkpoint import load_state
+from egformer_fast.train.distributed import Processes
 
 DISTRIBUTED = """
 import sys
@@ -50,3 +55,30 @@ def test_two_processes_train_like_one_with_their_batches_together(tmp_path: Path
     pair = load_state(tmp_path / "pair/checkpoints/last")
     assert pair["step"] == single.step
     torch.testing.assert_close(pair["model"], dict(single.model.state_dict()), rtol=1e-4, atol=1e-5)
+
+
+def test_no_thread_of_the_backend_holds_a_tensor_when_the_processes_have_agreed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Letting go of it while the interpreter shuts down would abort the process."""
+    let_go = threading.Event()
+
+    def all_reduce(tensor: torch.Tensor, op: object) -> None:
+        holding = threading.Event()
+
+        def hold(view: torch.Tensor) -> None:
+            # Another handle on the same storage holder, as the thread of a process group has one in C++.
+            graph = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64)) * view
+            del view
+            holding.set()
+            time.sleep(0.1)
+            let_go.set()
+            del graph
+
+        threading.Thread(target=hold, args=(tensor,)).start()
+        holding.wait()
+
+    monkeypatch.setattr(dist, "all_reduce", all_reduce)
+    place = Processes(0, 2, torch.device("cpu"))
+    assert place.largest([1.0, 2.0]) == [1.0, 2.0]
+    assert let_go.is_set()

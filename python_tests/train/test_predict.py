@@ -15,7 +15,8 @@ from egformer_fast.cli import main
 from egformer_fast.data import FolderDataset, load_description
 from egformer_fast.errors import ConfigError
 from egformer_fast.models import egformer_b0
-from egformer_fast.train.config import Config, save_config
+from egformer_fast.train.config import Config
+from egformer_fast.train.config_file import save_config
 from egformer_fast.train.evaluate import evaluate
 from egformer_fast.train.input_files import InputFrames
 from egformer_fast.train.loading import load_run, pick_device

@@ -10,7 +10,8 @@ import pytest
 from egformer_fast.data import load_description
 from egformer_fast.errors import ConfigError
 from egformer_fast.train.build import make_transform
-from egformer_fast.train.config import Config, load_config
+from egformer_fast.train.config import Config
+from egformer_fast.train.config_file import load_config
 from egformer_fast.train.run_folder import check_folder, prepare_folder
 
 CONFIGS = Path(__file__).parents[2] / "configs"

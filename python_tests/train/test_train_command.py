@@ -30,7 +30,8 @@ from egformer_fast.data import (
 from egformer_fast.models import EGFormer, create_model
 from egformer_fast.train.build import make_datasets, make_model, make_transform
 from egformer_fast.train.checkpoint import find_checkpoint, load_state
-from egformer_fast.train.config import KEYS, DataConfig, load_config
+from egformer_fast.train.config import KEYS, DataConfig
+from egformer_fast.train.config_file import load_config
 from egformer_fast.train.engine import Trainer
 from egformer_fast.train.run_folder import FREE_TO_CHANGE
 

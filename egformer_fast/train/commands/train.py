@@ -8,7 +8,7 @@ from pathlib import Path
 
 class _Keys(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from egformer_fast.train.config import describe
+        from egformer_fast.train.config_file import describe
 
         print(describe())
         parser.exit()
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from egformer_fast.errors import ConfigError
     from egformer_fast.train.build import make_datasets, make_model, refuse_faults
-    from egformer_fast.train.config import load_config
+    from egformer_fast.train.config_file import load_config
     from egformer_fast.train.distributed import processes
     from egformer_fast.train.engine import Trainer
     from egformer_fast.train.run_folder import check_folder, holds_run, prepare_folder

@@ -1,0 +1,135 @@
+"""Reading and writing a configuration: YAML files, and `--set key=value` on top.
+
+Paths may hold `${VARIABLE}` and `~`; in a file they are relative to the file, in `--set` to the working directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from egformer_fast.data.sources import find_description, is_name
+from egformer_fast.errors import ConfigError
+from egformer_fast.train.config import KEYS, Config
+
+
+def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+    """Defaults, then the YAML file, then each `section.name=value`; raises ConfigError or FileNotFoundError."""
+    config = Config()
+    if path is not None:
+        path = Path(path)
+        for name, value in _read_yaml(path).items():
+            _assign(config, name, value, path.resolve().parent)
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set: found {text!r}, wanted key=value")
+        _assign(config, name.strip(), _parse_yaml(value, f"--set {name}"), Path.cwd())
+    _check(config)
+    return config
+
+
+def save_config(config: Config, path: Path) -> None:
+    import yaml
+
+    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """All values by key: {"data.description": ..., ...}."""
+    return {name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1]) for name in KEYS}
+
+
+def describe() -> str:
+    """One line a key: name, default, allowed values, meaning."""
+    defaults = flatten(Config())
+    return "\n".join(f"{name} = {defaults[name]!r}: {key.limits['doc']} ({key.wanted()})" for name, key in KEYS.items())
+
+
+def _assign(config: Config, name: str, value: Any, base: Path) -> None:
+    if name not in KEYS:
+        raise ConfigError(f"{name}: no such key, the nearest valid one is {_nearest(name)}")
+    key = KEYS[name]
+    value = key.convert(value)
+    if key.limits.get("path") and value:
+        path = _expand(name, value)
+        value = _shipped(name, path) if name.endswith(".description") and is_name(path) else str(base / path)
+    section, leaf = name.split(".")
+    setattr(getattr(config, section), leaf, value)
+
+
+def _shipped(key: str, name: Path) -> str:
+    """The file of a shipped description, or ConfigError with the known names."""
+    try:
+        return str(find_description(name))
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def _nearest(name: str) -> str:
+    leaf = name.rpartition(".")[2]
+    same_leaf = [key for key in KEYS if key.partition(".")[2] == leaf]
+    return (same_leaf or difflib.get_close_matches(name, KEYS, n=1, cutoff=0.0))[0]
+
+
+def _expand(name: str, text: str) -> Path:
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigError(f"{name}: found {text!r}, but the environment variable {match[1]} is not set")
+        return os.environ[match[1]]
+
+    return Path(re.sub(r"\$\{(\w+)\}", variable, text)).expanduser()
+
+
+def _check(config: Config) -> None:
+    """What no key can tell alone."""
+    for key, scale in (("data.scale", config.data.scale), ("target.scale", config.target.scale)):
+        if scale and scale[0] > scale[1]:
+            raise ConfigError(f"{key}: found {scale}, wanted the smaller number first")
+    if not config.data.description:
+        raise ConfigError("data.description: not given, wanted the path of a dataset.yaml")
+    keep = config.model.keep
+    if keep and sorted(keep, reverse=True) != keep:
+        raise ConfigError(f"model.keep: found {keep}, wanted no stage to keep more than the one before")
+    if config.train.autocast == "float16" and config.train.device == "cpu":
+        raise ConfigError("train.autocast: found 'float16' with train.device 'cpu', wanted bfloat16 or none on the CPU")
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """safe_load that refuses a key given twice instead of silently taking the last."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ConfigError(f"{where}: key {twice[0]} is given twice")
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """The file's sections, flattened to section.name -> value."""
+    if not path.is_file():
+        raise FileNotFoundError(f"configuration file {path} does not exist")
+    tree = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: found {tree!r}, wanted the sections data, model, train, eval")
+    flat = {}
+    for section, entries in tree.items():
+        if isinstance(entries, dict):
+            flat.update({f"{section}.{name}": value for name, value in entries.items()})
+        elif entries is not None or section not in Config.__dataclass_fields__:
+            flat[str(section)] = entries
+    return flat
