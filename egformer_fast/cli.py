@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": ("egformer_fast.train.commands.train", "train a model from a config"),
+    "adapt": ("egformer_fast.train.commands.adapt", "adapt a model to frames without labels"),
     "eval": ("egformer_fast.train.commands.evaluate", "score a checkpoint on a named split"),
     "predict": ("egformer_fast.train.commands.predict", "segment frames or folders into label images and figures"),
     "make-data": ("egformer_fast.data.synthetic.command", "draw street scenes with exact labels"),

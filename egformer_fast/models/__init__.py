@@ -7,6 +7,7 @@ from typing import Any
 
 from egformer_fast.models.egformer import EGFormer, default_keep
 from egformer_fast.models.trace import StageTrace, Trace
+from egformer_fast.models.transfer import load_egformer
 from egformer_fast.models.weights import load_segformer_weights
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "egformer_b3",
     "egformer_b4",
     "egformer_b5",
+    "load_egformer",
     "load_segformer_weights",
 ]
 

@@ -153,7 +153,7 @@ class EGFormer(nn.Module):
             kept = torch.where(fused.index >= 0, sensor.gather(1, fused.index.clamp_min(0)), -1)
             if trace:
                 shown = torch.where(alive, sensor, -1)
-                record.stages.append(StageTrace(fused.score.detach(), shown, kept, fused.weight.detach()))
+                record.stages.append(StageTrace(fused.score, shown, kept, fused.weight))
             tokens, alive, sensor, prior = fused.survivors, fused.index >= 0, kept, fused.weight
         logits = F.interpolate(self.head(fused_maps), stack.frame, mode="bilinear", align_corners=False)
         return (logits, record) if trace else logits

@@ -12,7 +12,8 @@ from torch import Tensor
 class StageTrace:
     """One stage. S slots enter it, K leave it; sensor numbers follow Trace.modalities, -1 is an empty slot.
 
-    score: (B, S); sensor: (B, S) int64, who sits in each slot; kept: (B, K) int64; weight: (B, K), sums to 1.
+    score: (B, S); sensor: (B, S) int64, who sits in each slot; kept: (B, K) int64; weight: (B, K), sums to 1. Score and
+    weight carry gradients where the pass does: detach what outlives a training step.
     """
 
     score: Tensor
@@ -23,7 +24,7 @@ class StageTrace:
 
 @dataclass(frozen=True)
 class Trace:
-    """The choices of one forward pass; tensors are detached."""
+    """The choices of one forward pass."""
 
     modalities: tuple[str, ...]
     stages: list[StageTrace] = field(default_factory=list)

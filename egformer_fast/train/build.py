@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,8 +70,10 @@ def make_transform(data: DataConfig) -> tf.Compose:
     return tf.Compose(steps)
 
 
-def make_model(config: Config, dataset: FolderDataset) -> EGFormer:
-    """The configured model for the data set's modalities and classes, with new weights that follow from the seed.
+def make_model(config: Config, dataset: FolderDataset, modalities: dict[str, int]) -> EGFormer:
+    """The configured model for the data set's classes, with new weights that follow from the seed.
+
+    modalities: name -> channels.
 
     Raises:
         ConfigError: the model refuses an option, or its starting weights.
@@ -79,14 +82,25 @@ def make_model(config: Config, dataset: FolderDataset) -> EGFormer:
     name, weights = options.pop("name"), options.pop("weights", None)
     torch.manual_seed(config.train.seed)
     try:
-        model = create_model(name, len(dataset.classes), dataset.modalities, **options)
+        model = create_model(name, len(dataset.classes), modalities, **options)
         if weights is not None:
-            from egformer_fast.models.weights import load_segformer_weights
-
-            print(f"{weights}: {load_segformer_weights(model, weights)}")
+            print(f"{weights}: {_start_from(model, Path(weights))}")
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     return model
+
+
+def _start_from(model: EGFormer, weights: Path) -> str:
+    """Load a checkpoint folder of an EGFormer, or a file of a SegFormer; what was loaded, in words."""
+    from egformer_fast.models.saving import CONFIG
+    from egformer_fast.models.transfer import load_egformer
+    from egformer_fast.models.weights import load_segformer_weights
+
+    folder = weights if weights.is_dir() else weights.parent
+    if not (folder / CONFIG).is_file() and not weights.is_dir():
+        return str(load_segformer_weights(model, weights))
+    fresh = load_egformer(model, folder)
+    return "all weights loaded" if not fresh else f"loaded, but for {', '.join(fresh)}"
 
 
 def make_optimizer(model: Any, config: Config) -> torch.optim.AdamW:

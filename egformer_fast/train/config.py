@@ -57,7 +57,9 @@ class ModelConfig:
     dropout: float | None = option(None, "dropout before the classifier", low=0, high=0.99)
     gumbel: float | None = option(None, "scale of the Gumbel noise on the ranking while training", low=0)
     early_fusion: bool | None = option(None, "baseline: all channels into one encoder, nothing to drop")
-    weights: str | None = option(None, "file of weights to start from, of a SegFormer or an EGFormer", path=True)
+    weights: str | None = option(
+        None, "start from these: a file of a SegFormer, or a checkpoint folder of an EGFormer", path=True
+    )
 
 
 @dataclass
@@ -172,6 +174,16 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     target: TargetConfig = field(default_factory=TargetConfig)
     adapt: AdaptConfig = field(default_factory=AdaptConfig)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether this is a configuration of `egformer-fast adapt`."""
+        return bool(self.target.description)
+
+    @property
+    def scored(self) -> DataConfig | TargetConfig:
+        """The data that the trained model is for."""
+        return self.target if self.adapts else self.data
 
 
 KEYS = keys_of(Config)

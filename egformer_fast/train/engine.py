@@ -12,7 +12,6 @@ counts minutes (`max_minutes`) cannot.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import shutil
@@ -22,23 +21,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from egformer_fast.errors import ConfigError
 from egformer_fast.train import checkpoint
-from egformer_fast.train.build import make_loss, make_optimizer
+from egformer_fast.train.arithmetic import Arithmetic
+from egformer_fast.train.build import make_loss
 from egformer_fast.train.config import Config
-from egformer_fast.train.distributed import Processes, exchanging_gradients
+from egformer_fast.train.distributed import Processes
 from egformer_fast.train.diverged import DivergedError
 from egformer_fast.train.ema import Ema
 from egformer_fast.train.log import RunLog
-from egformer_fast.train.sampling import BatchStream, TrainingFrames, draw_keep, keep_rng, step_seed
+from egformer_fast.train.sampling import (
+    BatchStream,
+    TrainingFrames,
+    draw_keep,
+    keep_rng,
+    load_batches,
+    step_seed,
+    to_device,
+)
 from egformer_fast.train.schedule import lr_factor
-from egformer_fast.train.signals import Interrupted, StopSignals, leave_to_parent
+from egformer_fast.train.signals import Interrupted, StopSignals
 from egformer_fast.train.validation import draw_pictures, validate
-
-AUTOCAST = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Trainer:
@@ -49,9 +54,16 @@ class Trainer:
         train_set, val_set: FolderDatasets; the model's modalities are theirs, in their order.
         place: this process among those of the run.
 
+    Attributes:
+        withheld: modalities of the model that the validation set does not have.
+        description: file in `output` that says how the model's inputs are read; every checkpoint holds a copy.
+
     Raises:
         ConfigError: fewer frames than a batch, class weights that do not match the classes, float16 without a GPU.
     """
+
+    withheld: list[str] = []
+    description = "dataset.yaml"
 
     def __init__(
         self, config: Config, output: Path, model: Any, train_set: Any, val_set: Any, place: Processes
@@ -62,14 +74,8 @@ class Trainer:
         self.model = model.to(place.device)
         self.ema = None if options.ema is None else Ema(self.model, options.ema)
         self.evaluated_model: Any = self.model if self.ema is None else self.ema.model
-        self.net = exchanging_gradients(self.model, place)
-        self.optimizer = make_optimizer(self.model, config)
-        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.arithmetic = Arithmetic(self.model, config, place)
         self.loss = make_loss(config, model.num_classes, train_set.ignore_index).to(place.device)
-        self.amp_dtype = AUTOCAST[options.autocast]
-        if self.amp_dtype is torch.float16 and place.device.type != "cuda":
-            raise ConfigError("train.autocast: found 'float16', but there is no GPU; wanted bfloat16 or none")
-        self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.amp_dtype is torch.float16)
         self.slots = 1 if config.model.early_fusion else len(model.modalities)
 
         self.batches_per_epoch = len(train_set) // (options.batch_size * place.world)
@@ -114,6 +120,10 @@ class Trainer:
         """Wall-clock time of the run so far, from its first start and without pauses between stop and resume."""
         return self._earlier_seconds + time.monotonic() - self._began
 
+    def outcome(self) -> str:
+        """In words, for the end."""
+        return "no evaluation yet" if self.best is None else f"best {self.config.eval.metric} {self.best:.4f}"
+
     def epoch(self, step: int) -> float:
         return step * self.config.train.accumulate / self.batches_per_epoch
 
@@ -132,75 +142,66 @@ class Trainer:
         return self.epoch(self.step) // every > self.epoch(self.evaluated_step) // every
 
     def _loader(self) -> Iterator[dict[str, Any]]:
-        options, workers = self.config.train, self.config.data.workers
+        options, place = self.config.train, self.place
         start = self.step * options.accumulate
-        stream = BatchStream(
-            len(self.train_set), options.batch_size, options.seed, start, self.place.rank, self.place.world
-        )
-        return iter(
-            DataLoader(
-                TrainingFrames(self.train_set, options.seed),
-                batch_sampler=stream,
-                num_workers=workers,
-                pin_memory=self.place.device.type == "cuda",
-                worker_init_fn=leave_to_parent,
-            )
-        )
+        stream = BatchStream(len(self.train_set), options.batch_size, options.seed, start, place.rank, place.world)
+        return self.batches(TrainingFrames(self.train_set, options.seed), stream)
+
+    def batches(self, frames: Any, stream: Any) -> Iterator[dict[str, Any]]:
+        """Batches of `frames`, whose keys `stream` gives, from the run's loading processes."""
+        return load_batches(frames, stream, self.config.data.workers, self.place.device.type == "cuda")
 
     def _train_step(self, frames: Iterator[dict[str, Any]]) -> None:
         """One optimizer step: `accumulate` batches, each weighing the same."""
         options = self.config.train
-        self.net.train()
+        self.model.train()
         torch.manual_seed(step_seed(options.seed, self.step, self.place.rank))
         keep = draw_keep(self.model.keep, self.slots, keep_rng(options.seed, self.step), options.wider_keep)
         factor = lr_factor(options.schedule, self.progress, options.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+        self.arithmetic.set_rate(factor)
         names: list[str] = []
-        loss = 0.0
+        values: dict[str, float] = {}
         for number in range(options.accumulate):
             batch = next(frames)
             names += batch["name"]
-            last = number == options.accumulate - 1
-            loss += self._backward(batch, keep, last) / options.accumulate
-        self.scaler.unscale_(self.optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, options.clip or math.inf))
-        # With a scaler an overflow is part of its search for a scale: it skips the step.
-        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            for name, value in self._backward(batch, keep, number).items():
+                values[name] = values.get(name, 0.0) + value / options.accumulate
+        norm = self.arithmetic.gradient_norm()
+        if not self.arithmetic.is_step(norm):
             raise self._diverged("gradient norm", norm, names)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.arithmetic.step()
         if self.ema is not None:
             self.ema.update(self.model)
         self.step += 1
-        self._report_step(loss, norm, factor, len(names) * self.place.world)
+        self._report_step({**values, "grad_norm": norm}, factor, len(names) * self.place.world)
 
-    def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], last: bool) -> float:
-        """Add one batch's gradients; returns its loss."""
-        device, options = self.place.device, self.config.train
-        inputs = {name: image.to(device, non_blocking=True) for name, image in batch["inputs"].items()}
-        present, label = batch["present"].to(device), batch["label"].to(device, non_blocking=True)
-        # Gradients are exchanged between processes once a step, after the last batch.
-        wait = self.net.no_sync() if self.place.world > 1 and not last else contextlib.nullcontext()
-        with wait:
-            with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-                logits = self.net(inputs, present, keep=keep)
-            loss: Tensor = self.loss(logits, label)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise self._diverged("loss", value, batch["name"])
-            self.scaler.scale(loss / options.accumulate).backward()
+    def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
+        """Add the gradients of batch `number` of this step; returns values for the log, "loss" among them."""
+        inputs, present, label = to_device(batch, self.place.device)
+        with self.arithmetic.exchange(number == self.config.train.accumulate - 1):
+            logits = self.arithmetic.predict(inputs, present, keep=keep)
+            return {"loss": self.descend(self.loss(logits, label), batch["name"])}
+
+    def descend(self, loss: Tensor, names: list[str]) -> float:
+        """Add a batch's gradients; returns its loss. names: of its frames.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        value = loss.item()
+        if not math.isfinite(value):
+            raise self._diverged("loss", value, names)
+        self.arithmetic.backward(loss)
         return value
 
     def _diverged(self, what: str, value: float, names: list[str]) -> DivergedError:
         where = f"step {self.step + 1}, epoch {self.epoch(self.step):.2f}"
         return DivergedError.at(where, what, value, self.train_set, names)
 
-    def _report_step(self, loss: float, norm: float, factor: float, frames: int) -> None:
+    def _report_step(self, values: dict[str, float], factor: float, frames: int) -> None:
         progress = max(self.progress, self.step / self.total_steps)
-        values = {**self._where(), "progress": progress, "loss": loss, "lr": self.config.train.lr * factor}
-        self.log.step({**values, "grad_norm": norm}, frames, self.seconds() * (1 - progress) / progress)
+        where = {**self._where(), "progress": progress, "lr": self.config.train.lr * factor}
+        self.log.step({**where, **values}, frames, self.seconds() * (1 - progress) / progress)
 
     def _where(self) -> dict[str, float]:
         """Where in the run this is, for a log row."""
@@ -210,22 +211,24 @@ class Trainer:
     def _evaluate(self, signals: StopSignals) -> None:
         """Score the evaluated model on the validation split, on rank 0 alone; a signal gives it up."""
         if self.place.main:
-            options, picture = self.config.eval, self.output / "pictures" / f"step_{self.step:06}.png"
+            model, frames, options = self.evaluated_model, self.val_set, self.config.eval
+            picture = self.output / "pictures" / f"step_{self.step:06}.png"
             try:
                 with signals.giving_up():
-                    score, scores, report = validate(self.evaluated_model, self.val_set, options)
-                    lacking = draw_pictures(self.evaluated_model, self.val_set, options.pictures, picture)
+                    score, scores, report = validate(model, frames, options, self.withheld)
+                    lacking = draw_pictures(model, frames, options.pictures, picture, self.withheld)
             except Interrupted:
                 return
             if lacking:
                 self.log.say(lacking)
                 options.pictures = 0
-            self._keep_if_best(score, scores, report)
+            self._take_scores(score, scores, report)
         self.evaluated_step = self.step
         self.save("last")
         self.log.restart_averages()
 
-    def _keep_if_best(self, score: float, scores: dict[str, float], report: dict[str, Any]) -> None:
+    def _take_scores(self, score: float, scores: dict[str, float], report: dict[str, Any]) -> None:
+        """Log an evaluation; the best so far becomes checkpoint `best`."""
         better = self.best is None or score > self.best
         where = self._where()
         self.log.row("eval", {**where, **scores})
@@ -244,7 +247,7 @@ class Trainer:
 
         def write(folder: Path) -> None:
             self.evaluated_model.save_pretrained(folder)
-            shutil.copyfile(self.output / "dataset.yaml", folder / "dataset.yaml")
+            shutil.copyfile(self.output / self.description, folder / "dataset.yaml")
             if report is not None:
                 (folder / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
             if name == "last":
@@ -254,14 +257,12 @@ class Trainer:
         self._saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
+        """What `resume` needs: tensors and plain values."""
+        where = {"step": self.step, "evaluated_step": self.evaluated_step, "best": self.best, "seconds": self.seconds()}
         return {
-            "step": self.step,
-            "evaluated_step": self.evaluated_step,
-            "best": self.best,
-            "seconds": self.seconds(),
+            **where,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            **self.arithmetic.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
         }
 
@@ -275,12 +276,13 @@ class Trainer:
             folder = checkpoint.find_checkpoint(self.output, "last")
         except FileNotFoundError:
             return False
-        state = checkpoint.load_state(folder)
+        self.load_state_dict(checkpoint.load_state(folder))
+        return True
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        self.arithmetic.load_state_dict(state)
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.step, self.evaluated_step, self.best = state["step"], state["evaluated_step"], state["best"]
         self._earlier_seconds = state["seconds"]
-        return True

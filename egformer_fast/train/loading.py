@@ -3,9 +3,9 @@
     RUN/                            config.yaml, dataset.yaml, checkpoints/{best,last}/
     RUN/checkpoints/best/           config.json, model.safetensors, dataset.yaml: enough alone, wherever it is copied to
 
-A run folder means its best checkpoint. The checkpoint's dataset.yaml says how inputs are scaled and normalised; the
-root of the data comes from the caller, else from the run's config.yaml where that folder is still there, else it is as
-the description says.
+A run folder means its best checkpoint; of an adaptation, which has no labels to choose by, the last. The checkpoint's
+dataset.yaml says how inputs are scaled and normalised; the root of the data comes from the caller, else from the run's
+config.yaml where that folder is still there, else it is as the description says.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class LoadedRun:
 
         modalities = [name for name in self.model.modalities if name not in missing]
         if description is None:
-            recorded = self.config.data.root if self.config else None
+            recorded = self.config.scored.root if self.config else None
             # A run folder that was moved to another machine leaves its data root behind.
             root = root or (recorded if recorded and Path(recorded).is_dir() else None)
         return FolderDataset(description or self.description, root, split, modalities)
@@ -73,7 +73,7 @@ def load_run(path: str | Path, device: str = "cpu") -> LoadedRun:
     """
     if not Path(path).is_dir():
         raise FileNotFoundError(f"checkpoint {path}: no such folder; wanted a run folder or a checkpoint folder")
-    folder = find_checkpoint(path)
+    folder = find_checkpoint(path, "last" if _adapts(Path(path)) else "best")
     # The checkpoints of a run are two folders below it.
     above = folder.absolute().parent.parent
     in_run = folder.absolute().parent.name == "checkpoints" and (above / "config.yaml").is_file()
@@ -82,6 +82,11 @@ def load_run(path: str | Path, device: str = "cpu") -> LoadedRun:
         raise FileNotFoundError(f"{folder}: no {DESCRIPTION} beside the weights, which says how to read the inputs")
     model = EGFormer.from_pretrained(folder).eval().to(pick_device(device))
     return LoadedRun(model, folder, description, load_config(above / "config.yaml") if in_run else None)
+
+
+def _adapts(folder: Path) -> bool:
+    """Whether this is the folder of an adaptation."""
+    return (folder / "config.yaml").is_file() and load_config(folder / "config.yaml").adapts
 
 
 def pick_device(name: str) -> str:

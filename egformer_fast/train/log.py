@@ -19,6 +19,12 @@ COLUMNS = [
     "progress",
     "minutes",
     "loss",
+    "source_loss",
+    "target_loss",
+    "pseudo_share",
+    "pseudo_confidence",
+    "pseudo_top_share",
+    "reliability",
     "lr",
     "grad_norm",
     "frames_per_s",
@@ -29,6 +35,8 @@ COLUMNS = [
     "frame_mean.pixel_accuracy",
     "frame_mean.fwiou",
 ]
+# What a row of training has as a mean over the steps since the row before; the adaptation has all of them.
+AVERAGED = ["loss", "source_loss", "target_loss", "pseudo_share", "pseudo_confidence", "reliability"]
 BAR_SECONDS, QUIET_SECONDS = 0.2, 30.0
 
 
@@ -57,19 +65,23 @@ class RunLog:
 
     def restart_averages(self) -> None:
         """Begin a new mean of loss and throughput; call it after a pause in training."""
-        self._loss, self._steps, self._frames, self._since = 0.0, 0, 0, time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._steps, self._frames, self._since = 0, 0, time.monotonic()
 
     def step(self, values: dict[str, float], frames: int, seconds_left: float) -> None:
-        """Report one optimizer step on `frames` frames; values: step, epoch, progress, minutes, loss, lr, grad_norm."""
+        """Report one optimizer step on `frames` frames; values: step, epoch, progress, loss, and more of COLUMNS."""
         if not self.enabled:
             return
-        self._loss, self._steps, self._frames = self._loss + values["loss"], self._steps + 1, self._frames + frames
-        loss, speed = self._loss / self._steps, self._frames / (time.monotonic() - self._since)
+        for name in values.keys() & set(AVERAGED):
+            self._sums[name] = self._sums.get(name, 0.0) + values[name]
+        self._steps, self._frames = self._steps + 1, self._frames + frames
+        means = {name: total / self._steps for name, total in self._sums.items()}
+        speed = self._frames / (time.monotonic() - self._since)
         step, epoch = values["step"], values["epoch"]
-        text = f"step {step}, epoch {epoch:.1f}, loss {loss:.3f}, {speed:.1f} frames/s, {_clock(seconds_left)} left"
+        text = f"step {step}, epoch {epoch:.1f}, {_losses(means)}, {speed:.1f} frames/s, {_clock(seconds_left)} left"
         self._show(values["progress"], text)
         if step % self.every == 0:
-            self.row("train", {**values, "loss": loss, "frames_per_s": speed})
+            self.row("train", {**values, **means, "frames_per_s": speed})
             self.restart_averages()
 
     def row(self, kind: str, values: dict[str, float]) -> None:
@@ -128,6 +140,14 @@ def _tensorboard(folder: Path, step: int) -> Any:
         print("no TensorBoard logs: pip install egformer_fast[log]", file=sys.stderr)
         return None
     return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _losses(means: dict[str, float]) -> str:
+    """The loss, or in an adaptation those of both domains and how far the teacher is sure of the target."""
+    if "pseudo_share" not in means:
+        return f"loss {means['loss']:.3f}"
+    sure = f"{100 * means['pseudo_share']:.0f} % sure at {means['pseudo_confidence']:.2f}"
+    return f"loss source {means['source_loss']:.3f} target {means['target_loss']:.3f} ({sure})"
 
 
 def _cell(value: float) -> str:

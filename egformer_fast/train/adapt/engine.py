@@ -1,0 +1,229 @@
+"""Adapter: the training loop with a target domain beside the source. One batch of each a pass; see __init__.py.
+
+    source   forward and backward of the loss of `egformer-fast train` (and of the feature distance)
+    target   teacher -> pseudo-labels -> mixed frames: forward, backward; masked frames: forward, backward
+
+Everything random follows from (seed, number of the batch, rank), so an adaptation resumes to the same bits. No label of
+the target is read for training, and no checkpoint is chosen by a score: `last`, the teacher at the end, is the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from egformer_fast.train.adapt.features import StartingFeatures, last_fused
+from egformer_fast.train.adapt.pseudo_labels import CollapseWatch, RunningMean, pseudo_labels, reliability
+from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
+from egformer_fast.train.adapt.score_statistics import ScoreStatistics
+from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, jittered, masked
+from egformer_fast.train.config import Config
+from egformer_fast.train.distributed import Processes
+from egformer_fast.train.engine import Trainer
+from egformer_fast.train.inference import Sensors
+from egformer_fast.train.sampling import BatchStream, TrainingFrames
+
+# Above any frame number and the numbers of sampling.py and rare_classes.py.
+TARGET_ORDER, VIEWS = 5 << 40, 6 << 40
+
+
+class Adapter(Trainer):
+    """One adaptation of `model` in the folder `output`.
+
+    Args:
+        model: an EGFormer for the modalities of both domains, on the CPU.
+        source_set: labelled frames. target_set: frames whose labels are not read.
+        val_set: frames to score and to draw; of the target, where it has a labelled split.
+        place: this process among those of the run.
+
+    Raises:
+        ConfigError: as Trainer; also a target split with fewer frames than a batch.
+    """
+
+    description = "target.yaml"
+
+    def __init__(
+        self,
+        config: Config,
+        output: Path,
+        model: Any,
+        source_set: Any,
+        val_set: Any,
+        target_set: Any,
+        place: Processes,
+    ) -> None:
+        super().__init__(config, output, model, source_set, val_set, place)
+        options = config.adapt
+        self.target_set = target_set
+        self.names = list(model.modalities)
+        self.withheld = [name for name in self.names if name not in val_set.modalities]
+        self.sensors = [Sensors(model, frames, _lacking(self.names, frames)) for frames in (source_set, target_set)]
+        self.kinds = {name: target_set.sensors[name].kind for name in target_set.modalities}
+        self.absent = {name: _no_return(sensor) for name, sensor in target_set.sensors.items()}
+        self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
+        self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
+        self.start: StartingFeatures | None = None
+        if options.features:
+            held = [source_set.classes.index(name) for name in options.features_classes or []]
+            self.start = StartingFeatures(self.model, held)
+        self._counts = count_pixels(source_set) if options.rare_temperature is not None else None
+
+    def _loader(self) -> Iterator[dict[str, Any]]:
+        options, place = self.config.train, self.place
+        first = self.step * options.accumulate
+        source = super()._loader() if self._counts is None else self._rare_batches(first)
+        if self.config.adapt.method == "source_only":
+            return source
+        seed = int(np.random.SeedSequence((options.seed, TARGET_ORDER)).generate_state(1)[0])
+        order = BatchStream(len(self.target_set), options.batch_size, seed, first, place.rank, place.world)
+        target = self.batches(TrainingFrames(self.target_set, seed), order)
+        return ({**one, "target": other} for one, other in zip(source, target, strict=False))
+
+    def _rare_batches(self, first: int) -> Iterator[dict[str, Any]]:
+        adapt, options = self.config.adapt, self.config.train
+        assert self._counts is not None and adapt.rare_temperature is not None
+        pixels = round(adapt.rare_share * float(self._counts.sum(1).max()))
+        stream = RareClassStream(
+            self._counts, pixels, adapt.rare_temperature, options.batch_size, options.seed, first, self.place.rank
+        )
+        return self.batches(RareClassFrames(self.train_set, options.seed, adapt.rare_share), stream)
+
+    def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
+        method, last = self.config.adapt.method, number == self.config.train.accumulate - 1
+        source = as_view(batch, self.sensors[0], self.place.device)
+        with self.arithmetic.exchange(last and method == "source_only"):
+            values = {"source_loss": self._source_pass(source, keep, batch["name"])}
+        if method == "entropy":
+            with self.arithmetic.exchange(last):
+                values["target_loss"] = self._entropy_pass(batch["target"], keep)
+        elif method == "mean_teacher":
+            values |= self._target_passes(source, batch["target"], keep, number)
+        return {"loss": values["source_loss"] + values.get("target_loss", 0.0), **values}
+
+    def _source_pass(self, source: View, keep: tuple[int, ...], names: list[str]) -> float:
+        with last_fused(self.model, self.start is not None) as fused:
+            logits, trace = self.arithmetic.predict(source.inputs, source.present, keep=keep, trace=True)
+        if keep == tuple(self.model.keep):
+            # As the teacher keeps; with a wider keep sensors of lower score would count.
+            self.trust.update(float(reliability(trace).detach().mean()))
+        self.scores.update(_score_tables(trace))
+        loss = self.loss(logits, source.label)
+        if self.start is not None:
+            distance = self.start.distance(fused[0], source.inputs, source.present, keep, source.label)
+            loss = loss + self.config.adapt.features * distance
+        return self.descend(loss, names)
+
+    def _entropy_pass(self, batch: dict[str, Any], keep: tuple[int, ...]) -> float:
+        """MinEnt: the target's predictions made more certain, in units of the largest entropy."""
+        target = as_view(batch, self.sensors[1], self.place.device)
+        logits = self.arithmetic.predict(target.inputs, target.present, keep=keep).float()
+        entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean() / np.log(self.model.num_classes)
+        return self.descend(self.config.adapt.entropy * entropy, batch["name"])
+
+    def _target_passes(
+        self, source: View, batch: dict[str, Any], keep: tuple[int, ...], number: int
+    ) -> dict[str, float]:
+        """The mixed and the masked pass, with pseudo-labels of the teacher."""
+        options, ignore = self.config.adapt, self.train_set.ignore_index
+        last = number == self.config.train.accumulate - 1
+        seed = (self.config.train.seed, self.step * self.config.train.accumulate + number, VIEWS + self.place.rank)
+        rng = np.random.default_rng(seed)
+        target, values = self._labelled(as_view(batch, self.sensors[1], self.place.device), source)
+        mixed = class_mix(source, target, ignore, self.names, rng) if options.mix else target
+        mixed = jittered(mixed, self.kinds, self.absent, options.jitter, options.jitter_probability, rng)
+        mixed = drop_sensors(mixed, options.drop_sensors, self.names, rng)
+        with self.arithmetic.exchange(last and not options.masked):
+            logits = self.arithmetic.predict(mixed.inputs, mixed.present, keep=keep)
+            loss = self.descend(options.weight * weighted_cross_entropy(logits, mixed), batch["name"])
+        if options.masked:
+            hidden = masked(target, options.mask_block, options.mask_ratio, rng)
+            hidden = drop_sensors(hidden, options.drop_sensors, self.names, rng)
+            with self.arithmetic.exchange(last):
+                loss += self._masked_pass(hidden, keep, batch["name"])
+        return {**values, "target_loss": loss}
+
+    def _masked_pass(self, view: View, keep: tuple[int, ...], names: list[str]) -> float:
+        options = self.config.adapt
+        logits, trace = self.arithmetic.predict(view.inputs, view.present, keep=keep, trace=True)
+        loss = options.masked * weighted_cross_entropy(logits, view)
+        if options.score_alignment:
+            loss = loss + options.score_alignment * self.scores.distance(_score_tables(trace))
+        return self.descend(loss, names)
+
+    @torch.no_grad()
+    def _labelled(self, target: View, source: View) -> tuple[View, dict[str, float]]:
+        """The target frames with the teacher's labels and their weights; and values for the log."""
+        assert self.ema is not None
+        logits, trace = self.arithmetic.predict(target.inputs, target.present, net=self.ema.model, trace=True)
+        labels = pseudo_labels(logits, self.config.adapt.threshold)
+        trust = reliability(trace)
+        weight = labels.weight
+        if self.config.adapt.score_confidence and self.trust.value > 0:
+            weight = weight * (trust / self.trust.value).clamp(max=1)
+        report = self.watch.update(labels.label, source.label, self.step + 1)
+        if report:
+            self.log.say(report)
+        pixels = weight[:, None, None].expand(labels.label.shape)
+        values = {
+            "pseudo_share": float(weight.mean()),
+            "pseudo_confidence": float(labels.confidence),
+            "pseudo_top_share": self.watch.top(),
+            "reliability": float(trust.mean()),
+        }
+        return View(target.inputs, target.present, labels.label, pixels), values
+
+    def _take_scores(self, score: float, scores: dict[str, float], report: dict[str, Any]) -> None:
+        """Log them; nothing is chosen by them, and `self.best` is the newest score."""
+        self.best = score
+        self.log.row("eval", {**self._where(), **scores})
+        where = f"epoch {self.epoch(self.step):.1f}, {self.seconds() / 60:.1f} min"
+        self.log.say(f"{where}: {report['dataset']} {report['split']} {self.config.eval.metric} {score:.4f}")
+
+    def outcome(self) -> str:
+        scored = "nothing scored yet" if self.best is None else f"last {self.config.eval.metric} {self.best:.4f}"
+        return "; ".join(filter(None, [scored, self.watch.report()]))
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {
+            "trust": self.trust.state_dict(),
+            "scores": self.scores.state_dict(),
+            "watch": self.watch.state_dict(),
+            "start": None if self.start is None else self.start.state_dict(),
+        }
+        return {**super().state_dict(), "adapt": own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        own = state["adapt"]
+        self.trust.load_state_dict(own["trust"])
+        self.scores.load_state_dict(own["scores"])
+        self.watch.load_state_dict(own["watch"])
+        if self.start is not None:
+            self.start.load_state_dict(own["start"])
+
+
+def weighted_cross_entropy(logits: Tensor, view: View, ignore_index: int = 255) -> Tensor:
+    """Mean over all pixels of weight * cross entropy; ignored pixels add nothing. logits: (B, classes, H, W)."""
+    loss = F.cross_entropy(logits.float(), view.label, ignore_index=ignore_index, reduction="none")
+    return (loss if view.weight is None else loss * view.weight).mean()
+
+
+def _score_tables(trace: Any) -> Tensor:
+    """(stages, B, sensors)"""
+    return torch.stack([trace.score_table(stage) for stage in range(len(trace.stages))])
+
+
+def _lacking(names: list[str], frames: Any) -> list[str]:
+    return [name for name in names if name not in frames.modalities]
+
+
+def _no_return(sensor: Any) -> Tensor:
+    """(C,) the normalised value of a file's 0, in float32 as the data set computes it."""
+    mean, std = (np.array(values, np.float32) for values in (sensor.mean, sensor.std))
+    return torch.from_numpy((np.float32(0) - np.float32(sensor.shift) - mean) / std)

@@ -1,0 +1,116 @@
+"""Pseudo-labels of target frames, how much they count, and whether they collapse to one class.
+
+p = softmax(teacher(frame)),  label = argmax p,  q = share of pixels with max p > threshold         (DAFormer)
+q <- q * min(1, r / r_source)      r = sum over kept sensors of weight * score, averaged over stages (ours)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from egformer_fast.models.trace import Trace
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """label: (B, H, W) int64. weight: (B,) float32, q of each frame. confidence: scalar, the mean of max p."""
+
+    label: Tensor
+    weight: Tensor
+    confidence: Tensor
+
+    def pixel_weight(self) -> Tensor:
+        """(B, H, W): q at every pixel."""
+        return self.weight[:, None, None].expand(self.label.shape).float()
+
+
+def pseudo_labels(logits: Tensor, threshold: float) -> PseudoLabels:
+    """logits: (B, classes, H, W) of the teacher."""
+    probability, label = logits.float().softmax(1).max(1)
+    weight = (probability > threshold).flatten(1).float().mean(1)
+    return PseudoLabels(label, weight, probability.mean())
+
+
+def reliability(trace: Trace) -> Tensor:
+    """(B,) in (0, 1): the scores of the kept sensors, by their weights, averaged over the stages.
+
+    A score is a sensor's own estimate of what its map is worth (arXiv 2505.14014), so frames whose sensors all score
+    lower than the teacher is used to from the source deserve less trust than their probabilities claim.
+    """
+    stages = []
+    for stage in range(len(trace.stages)):
+        score, weight = trace.score_table(stage), trace.weight_table(stage)
+        stages.append((torch.where(weight > 0, score, 0.0) * weight).sum(1))
+    return torch.stack(stages).float().mean(0)
+
+
+class RunningMean:
+    """m <- d m + (1 - d) value, with d rising from 0 so that the first values count; a plain number on the CPU."""
+
+    def __init__(self, decay: float = 0.99) -> None:
+        self.decay, self.value, self.count = decay, 0.0, 0
+
+    def update(self, value: float) -> float:
+        decay = min(self.decay, self.count / (self.count + 1))
+        self.value, self.count = decay * self.value + (1 - decay) * value, self.count + 1
+        return self.value
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.value, self.count = state["value"], state["count"]
+
+
+class CollapseWatch:
+    """Notices when one class takes `share` of the pseudo-labels and the source's labels do not look like that.
+
+    Class shares are running means over some hundred steps. Collapsed is also what a target of one class looks like:
+    the report says what was seen, the run goes on.
+    """
+
+    def __init__(self, classes: list[str], share: float, decay: float = 0.99) -> None:
+        self.classes, self.share, self.decay = classes, share, decay
+        self.shares = torch.zeros(2, len(classes), dtype=torch.float64)
+        self.steps, self.since = 0, -1
+
+    def update(self, pseudo: Tensor, source: Tensor, step: int) -> str | None:
+        """Take in the pseudo-labels and source labels (class numbers; others are ignored) of a step; a report when a
+        collapse begins."""
+        for row, label in enumerate((pseudo, source)):
+            valid = label[(label >= 0) & (label < len(self.classes))]
+            counts = torch.bincount(valid.flatten(), minlength=len(self.classes)).double().cpu()
+            if counts.sum() > 0:
+                decay = min(self.decay, self.steps / (self.steps + 1))
+                self.shares[row] = decay * self.shares[row] + (1 - decay) * counts / counts.sum()
+        self.steps += 1
+        collapsed = self.top() >= self.share > float(self.shares[1].max())
+        begins = collapsed and self.since < 0
+        self.since = (step if self.since < 0 else self.since) if collapsed else -1
+        return self.report() if begins else None
+
+    def top(self) -> float:
+        """The share of the class that has most of the pseudo-labels."""
+        return float(self.shares[0].max())
+
+    def report(self) -> str | None:
+        """What is collapsed and since when, or None."""
+        if self.since < 0:
+            return None
+        name = self.classes[int(self.shares[0].argmax())]
+        source = float(self.shares[1][int(self.shares[0].argmax())])
+        return (
+            f"collapse: since step {self.since} {100 * self.top():.1f} % of the pseudo-labels are {name!r}, which has "
+            f"{100 * source:.1f} % of the source's labels; a lower train.lr, a higher adapt.threshold or a "
+            "better start (model.weights) may help"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"shares": self.shares, "steps": self.steps, "since": self.since}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.shares, self.steps, self.since = state["shares"], state["steps"], state["since"]

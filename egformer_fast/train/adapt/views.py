@@ -1,0 +1,156 @@
+"""What the student sees of a target frame: class-mixed, its light changed, blocks hidden, sensors lost.
+
+Every function takes normalised inputs (0 is a sensor's mean, 1 its spread) and gives new tensors. What is random comes
+from a numpy generator on the CPU, so that a run can be resumed to the same bits on any device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from egformer_fast.data.description import SPARSE_KINDS
+from egformer_fast.train.inference import Sensors
+
+
+@dataclass(frozen=True)
+class View:
+    """A batch as a model takes it.
+
+    inputs: name -> float32 (B, C, H, W), sensors that no frame has left out. present: (B, M) bool, a column for each
+    of the model's modalities; True where the sensor is there and finite. label: (B, H, W) int64. weight: (B, H, W)
+    float32 of each pixel in the loss, None where all weigh the same.
+    """
+
+    inputs: dict[str, Tensor]
+    present: Tensor
+    label: Tensor
+    weight: Tensor | None = None
+
+
+def as_view(batch: dict[str, Any], sensors: Sensors, device: torch.device) -> View:
+    """A batch of a data set on a device. sensors: of the model and that data set."""
+    inputs, present = sensors.select(batch, device)
+    return View(inputs, present, batch["label"].to(device, non_blocking=True))
+
+
+def class_mask(label: Tensor, ignore_index: int, rng: np.random.Generator) -> Tensor:
+    """(B, H, W) bool: the pixels of a random half (rounded up) of the classes in each label (ClassMix, 2007.07936)."""
+    masks = []
+    for one in label:
+        classes = one.unique()
+        classes = classes[classes != ignore_index]
+        count = (len(classes) + 1) // 2
+        chosen = rng.choice(len(classes), count, replace=False) if len(classes) else np.empty(0, np.int64)
+        masks.append(torch.isin(one, classes[torch.from_numpy(np.sort(chosen)).to(classes.device)]))
+    return torch.stack(masks)
+
+
+def class_mix(source: View, target: View, ignore_index: int, modalities: Sequence[str], rng: Any) -> View:
+    """Target frames with half of the classes of a source frame pasted in, at the same pixels of every sensor.
+
+    A sensor that only one of the two frames has is missing in the mixed frame. A pair without a common sensor stays
+    the target frame. Pasted pixels weigh 1 with the source's label, the others as they did in the target.
+    """
+    shared = source.present & target.present
+    pasted = class_mask(source.label, ignore_index, rng) & shared.any(1)[:, None, None]
+    where = pasted.unsqueeze(1)
+    inputs = {
+        name: torch.where(where, source.inputs[name], image) if name in source.inputs else image
+        for name, image in target.inputs.items()
+    }
+    present = torch.where(shared.any(1, keepdim=True), shared, target.present)
+    weight = torch.ones_like(target.label, dtype=torch.float32) if target.weight is None else target.weight
+    label = torch.where(pasted, source.label, target.label)
+    return _without_absent(View(inputs, present, label, torch.where(pasted, 1.0, weight)), modalities)
+
+
+def block_mask(size: tuple[int, int], count: int, block: int, ratio: float, rng: np.random.Generator) -> Tensor:
+    """(count, 1, H, W) bool: blocks of `block` pixels, each hidden (True) with probability `ratio` (2212.01322)."""
+    rows, columns = (-(-length // block) for length in size)
+    hidden = torch.from_numpy(rng.random((count, 1, rows, columns)) < ratio)
+    return hidden.repeat_interleave(block, 2).repeat_interleave(block, 3)[..., : size[0], : size[1]]
+
+
+def masked(view: View, block: int, ratio: float, rng: np.random.Generator) -> View:
+    """The same frames, the same blocks of every sensor set to its mean."""
+    height, width = view.label.shape[1:]
+    hidden = block_mask((height, width), len(view.label), block, ratio, rng).to(view.label.device)
+    return replace(view, inputs={name: image.masked_fill(hidden, 0) for name, image in view.inputs.items()})
+
+
+def drop_sensors(view: View, p: float, modalities: Sequence[str], rng: np.random.Generator) -> View:
+    """Each sensor of each frame lost with probability p; where all would be, one drawn of those present stays."""
+    lost = rng.random(view.present.shape) < p
+    chance = rng.random(view.present.shape)
+    present = view.present.cpu().numpy()
+    stays = np.where(present, chance, -1).argmax(1)
+    kept = present & ~lost
+    blind = ~kept.any(1) & present.any(1)
+    kept[blind, stays[blind]] = True
+    return _without_absent(replace(view, present=torch.from_numpy(kept).to(view.present.device)), modalities)
+
+
+def jittered(
+    view: View,
+    kinds: Mapping[str, str],
+    absent: Mapping[str, Tensor],
+    strength: float,
+    p: float,
+    rng: np.random.Generator,
+) -> View:
+    """Light, contrast, noise and blur of each sensor for itself, changed with probability p a frame.
+
+    contrast and brightness: uniform in 1 ± strength and ± strength spreads; noise: strength / 2 spreads at most. Dense
+    sensors are blurred by a binomial filter in half of the frames. Sparse ones (depth, LiDAR, radar, event) lose a
+    share of their returns, strength / 2 at most, and stay what they are where they have none.
+
+    kinds: name -> kind of sensor. absent: name -> (C,) the normalised value that stands for no return.
+    """
+    inputs = {}
+    for name, image in view.inputs.items():
+        draws = rng.uniform(-1, 1, (len(image), 5)).astype(np.float32)
+        noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)).to(image.device)
+        sparse = kinds[name] in SPARSE_KINDS
+        returns = torch.from_numpy(rng.random((len(image), 1, *image.shape[2:]), np.float32)) if sparse else None
+        frames = [
+            one if (draw[0] + 1) / 2 >= p else _jittered(one, strength * draw[1:4], grain, draw[4] < 0 and not sparse)
+            for one, draw, grain in zip(image, draws, noise, strict=True)
+        ]
+        changed = torch.stack(frames)
+        if returns is not None:
+            empty = absent[name].to(image.device)[:, None, None]
+            share = torch.from_numpy(np.abs(draws[:, 3]) * strength / 2)[:, None, None, None]
+            gone = (image == empty).all(1, keepdim=True) | (returns < share).to(image.device)
+            changed = torch.where(gone, empty, changed)
+        inputs[name] = changed
+    return replace(view, inputs=inputs)
+
+
+def _jittered(image: Tensor, change: np.ndarray, noise: Tensor, blur: bool) -> Tensor:
+    """image, noise: (C, H, W). change: of contrast, brightness and noise, each within ± strength."""
+    contrast, brightness, grain = (float(value) for value in change)
+    mean = image.mean((1, 2), keepdim=True)
+    image = (image - mean) * (1 + contrast) + mean + brightness + noise * (abs(grain) / 2)
+    return _blurred(image) if blur else image
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """(C, H, W) filtered by 1-2-1 along both axes, edges repeated."""
+    line = image.new_tensor([0.25, 0.5, 0.25])
+    padded = F.pad(image.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, torch.outer(line, line)[None, None]).squeeze(1)
+
+
+def _without_absent(view: View, modalities: Sequence[str]) -> View:
+    """Leave out the inputs of sensors that no frame has: the model then spends nothing on them."""
+    there = dict(zip(modalities, view.present.any(0).tolist(), strict=True))
+    inputs = {name: image for name, image in view.inputs.items() if there[name]}
+    # A batch of blind frames still needs an input to say its size; the model refuses it by name.
+    return replace(view, inputs=inputs or view.inputs)

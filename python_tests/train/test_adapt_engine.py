@@ -1,0 +1,150 @@
+"""The adaptation loop on a model of two convolutions: stopping, resuming, its methods, and what it must not read."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_engine import assert_same_run, stop_after
+from training_standins import DotFrames, small_adapter, small_config
+
+from egformer_fast.train.adapt.engine import Adapter
+from egformer_fast.train.checkpoint import load_state
+from egformer_fast.train.config import Config
+
+
+def adapt_config(**changes: Any) -> Config:
+    options: dict[str, Any] = {"train__ema": 0.9, "train__log_every": 1, "adapt__mask_block": 8}
+    return small_config(**{**options, **changes})
+
+
+def log(folder: Path, kind: str = "train") -> list[dict[str, str]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("stop", [1, 6])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"train__accumulate": 2, "adapt__rare_temperature": None}, {"adapt__method": "entropy"}],
+    ids=["mean-teacher", "accumulate", "entropy"],
+)
+def test_an_adaptation_that_was_stopped_resumes_to_the_same_bits(
+    tmp_path: Path, stop: int, changes: dict[str, Any]
+) -> None:
+    def adapter(name: str) -> Adapter:
+        return small_adapter(tmp_path / name, adapt_config(**changes))
+
+    whole = adapter("whole")
+    assert whole.fit()
+    first = adapter("parts")
+    stop_after(first, stop)
+    assert first.fit() is False
+    second = adapter("parts")
+    torch.manual_seed(99)
+    assert second.resume()
+    assert second.fit()
+    assert_same_run(second, whole, ["last"])
+    states = [load_state(one.output / "checkpoints/last")["adapt"] for one in (whole, second)]
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0, equal_nan=True)
+    assert [row["pseudo_share"] for row in log(second.output)] == [row["pseudo_share"] for row in log(whole.output)]
+
+
+class Unlabelled(DotFrames):
+    """Frames whose labels, were they read, would tell: 255, and any other class number breaks."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = super().__getitem__(index)
+        return {**sample, "label": torch.full_like(sample["label"], 255)}
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "entropy", "source_only"])
+def test_labels_of_the_target_change_nothing(tmp_path: Path, method: str) -> None:
+    runs = []
+    for name, target in (("with", DotFrames(7)), ("without", Unlabelled(7))):
+        runs.append(small_adapter(tmp_path / name, adapt_config(adapt__method=method), target))
+        assert runs[-1].fit()
+    assert_same_run(runs[0], runs[1], ["last"])
+
+
+def test_the_log_tells_both_losses_and_how_sure_the_teacher_is(tmp_path: Path) -> None:
+    adapter = small_adapter(tmp_path / "run", adapt_config())
+    assert adapter.fit()
+    rows = log(adapter.output)
+    for row in rows:
+        assert float(row["loss"]) == pytest.approx(float(row["source_loss"]) + float(row["target_loss"]), rel=1e-4)
+        assert 0 <= float(row["pseudo_share"]) <= 1
+        assert 0.5 <= float(row["pseudo_confidence"]) <= 1
+        assert 0.5 <= float(row["pseudo_top_share"]) <= 1
+    assert float(log(adapter.output, "eval")[-1]["miou"]) > 0
+
+
+def test_no_checkpoint_is_chosen_by_a_score(tmp_path: Path) -> None:
+    adapter = small_adapter(tmp_path / "run", adapt_config())
+    assert adapter.fit()
+    assert [path.name for path in (adapter.output / "checkpoints").iterdir()] == ["last"]
+    assert "last miou" in adapter.outcome()
+
+
+def test_source_only_is_plain_training(tmp_path: Path) -> None:
+    """The target is not even loaded."""
+    target = DotFrames(7, broken=range(7))
+    adapter = small_adapter(tmp_path / "run", adapt_config(adapt__method="source_only"), target)
+    assert adapter.fit()
+    assert {row["target_loss"] for row in log(adapter.output)} == {""}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("weight", 0.0),
+        ("masked", 0.0),
+        ("mix", False),
+        ("jitter", 0.0),
+        ("drop_sensors", 0.0),
+        ("score_confidence", False),
+        ("threshold", 0.9),
+        ("rare_temperature", None),
+    ],
+)
+def test_every_part_matters(tmp_path: Path, key: str, value: Any) -> None:
+    """Each option changes the weights that a run ends with."""
+    # Confident from the start, so that pseudo-labels count.
+    common = {"train__epochs": 2, "adapt__threshold": 0.5}
+    with_it = small_adapter(tmp_path / "with", adapt_config(**common))
+    # Sensors that are less sure of the target than of the source.
+    without = small_adapter(tmp_path / "without", adapt_config(**{**common, f"adapt__{key}": value}))
+    for adapter in (with_it, without):
+        adapter.trust.value, adapter.trust.count = 0.9, 10**9
+        assert adapter.fit()
+    weights = [adapter.model.state_dict()["head.weight"] for adapter in (with_it, without)]
+    assert not torch.equal(*weights)
+
+
+def test_a_collapse_is_said_and_stays_in_the_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adapter = small_adapter(tmp_path / "run", adapt_config(adapt__collapse_share=0.9, train__lr=1e-9))
+    for model in (adapter.model, adapter.ema.model):  # type: ignore[union-attr]
+        torch.nn.init.zeros_(model.head.weight)
+        model.head.bias.data = torch.tensor([5.0, 0.0])
+    assert adapter.fit()
+    assert "collapse: since step" in adapter.outcome()
+    assert capsys.readouterr().err.count("collapse: since step") == 1
+
+
+def test_views_differ_from_step_to_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    adapter = small_adapter(tmp_path / "run", adapt_config(train__epochs=1))
+    usual = np.random.default_rng
+
+    def spy(seed: Any) -> np.random.Generator:
+        if isinstance(seed, tuple) and seed[-1] >= 6 << 40:
+            seen.append(seed[1])
+        return usual(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", spy)
+    assert adapter.fit()
+    assert seen == list(range(5))

@@ -1,0 +1,98 @@
+"""Pseudo-labels, their weights, and the watch for a collapse; score statistics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from egformer_fast.models import StageTrace, Trace
+from egformer_fast.train.adapt.pseudo_labels import CollapseWatch, RunningMean, pseudo_labels, reliability
+from egformer_fast.train.adapt.score_statistics import ScoreStatistics
+
+
+def test_a_frame_weighs_as_much_as_its_share_of_confident_pixels() -> None:
+    logits = torch.zeros(2, 3, 4, 4)
+    logits[0, 1] = 10.0
+    logits[1, 2, :, 0] = 10.0
+    labels = pseudo_labels(logits, 0.968)
+    assert (labels.label[0] == 1).all()
+    assert (labels.label[1, :, 0] == 2).all()
+    assert labels.weight.tolist() == [1.0, 0.25]
+    assert float(labels.confidence) == pytest.approx((1 + 0.25 + 0.75 / 3) / 2, abs=1e-3)
+
+
+def trace(scores: list[list[float]], kept: list[list[int]], weights: list[list[float]]) -> Trace:
+    sensor = torch.arange(len(scores[0])).expand(len(scores), -1)
+    stage = StageTrace(torch.tensor(scores), sensor, torch.tensor(kept), torch.tensor(weights))
+    return Trace(tuple("abc"[: len(scores[0])]), [stage] * 4)
+
+
+def test_reliability_is_the_score_of_what_is_kept() -> None:
+    found = reliability(trace([[0.9, 0.1], [0.2, 0.6]], [[0, -1], [1, 0]], [[1.0, 0.0], [0.75, 0.25]]))
+    torch.testing.assert_close(found, torch.tensor([0.9, 0.5]))
+
+
+def test_reliability_ignores_sensors_that_were_not_scored() -> None:
+    found = reliability(trace([[0.8, float("nan")]], [[0]], [[1.0]]))
+    torch.testing.assert_close(found, torch.tensor([0.8]))
+
+
+def test_a_running_mean_starts_with_its_first_values() -> None:
+    mean = RunningMean(0.9)
+    assert mean.update(4.0) == 4.0
+    assert mean.update(2.0) == 3.0
+    for _ in range(200):
+        mean.update(1.0)
+    assert mean.value == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_collapse_is_reported_once_and_told_until_it_ends() -> None:
+    watch = CollapseWatch(["dry", "flood"], 0.98, decay=0.5)
+    mixed, dry = torch.tensor([[0, 0, 1, 255]]), torch.zeros(1, 4, dtype=torch.int64)
+    assert watch.update(mixed, mixed, 1) is None
+    reports = [watch.update(dry, mixed, step) for step in range(2, 12)]
+    told = [report for report in reports if report]
+    assert len(told) == 1
+    assert "'dry'" in told[0]
+    assert "66.7 %" in told[0]
+    assert watch.report()
+    for step in range(12, 16):
+        watch.update(mixed, mixed, step)
+    assert watch.report() is None
+
+
+def test_a_source_that_is_almost_one_class_is_no_collapse() -> None:
+    watch = CollapseWatch(["road", "sky"], 0.9)
+    road = torch.zeros(1, 100, dtype=torch.int64)
+    assert watch.update(road, road, 1) is None
+
+
+def test_score_statistics_pull_mean_and_spread_together() -> None:
+    statistics = ScoreStatistics(1, 2)
+    source = torch.tensor([[[0.8, torch.nan], [0.6, torch.nan]]])
+    for _ in range(3):
+        statistics.update(source)
+    same = source.clone().requires_grad_()
+    assert statistics.distance(same).item() == pytest.approx(0, abs=1e-9)
+    apart = torch.tensor([[[0.4, 0.5], [0.4, 0.9]]], requires_grad=True)
+    distance = statistics.distance(apart)
+    assert distance.item() == pytest.approx((0.7 - 0.4) ** 2 + (0.1 - 0.0) ** 2, abs=1e-3)
+    distance.backward()
+    assert apart.grad is not None
+    assert (apart.grad[0, :, 0] < 0).all()
+    # The second sensor was never scored in the source.
+    assert (apart.grad[0, :, 1] == 0).all()
+
+
+def test_the_distance_of_equal_scores_has_a_finite_gradient() -> None:
+    statistics = ScoreStatistics(1, 1)
+    statistics.update(torch.tensor([[[0.5]]]))
+    score = torch.tensor([[[0.5]]], requires_grad=True)
+    statistics.distance(score).backward()
+    assert score.grad is not None
+    assert score.grad.isfinite().all()
+
+
+def test_no_common_score_gives_no_distance() -> None:
+    statistics = ScoreStatistics(1, 1)
+    assert float(statistics.distance(torch.tensor([[[0.5]]]))) == 0
