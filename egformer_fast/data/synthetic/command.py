@@ -98,7 +98,15 @@ def run(args: argparse.Namespace) -> int:
     """Draw what the arguments ask for; prints one closing line; 130 when stopped by Ctrl-C."""
     try:
         drawn, kept = make_data(
-            args.out, args.frames, args.size, args.seed, args.splits, args.workers, args.overwrite, True, args.domain
+            args.out,
+            args.frames,
+            args.size,
+            args.seed,
+            args.splits,
+            args.workers,
+            args.overwrite,
+            progress=True,
+            domain=args.domain,
         )
     except KeyboardInterrupt:
         print(f"{args.out}: stopped; the same command goes on from here", file=sys.stderr)

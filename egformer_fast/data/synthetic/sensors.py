@@ -18,9 +18,10 @@ import numpy as np
 
 from .classes import Label
 from .geometry import Camera, Scene, SolidTable
+from .paint import float32
 from .raycast import View
 from .rig import Hardware
-from .shading import Surface, float32
+from .shading import Surface
 from .weather import Weather
 
 DEPTH_LIMIT = 100.0

@@ -133,11 +133,8 @@ class _Builder:
                     add(furniture.tree(rng, look, place(side * (inner + rng.uniform(1.5, 3)), y), 0.8))
                 for y in self._along(8, 60, (6, 14)):
                     spot = place(side * (inner + rng.uniform(3, 9)), y)
-                    add(
-                        furniture.small_thing(
-                            rng, look, spot, int(rng.choice([Label.Other, Label.Static, Label.Other]))
-                        )
-                    )
+                    label = int(rng.choice([Label.Other, Label.Static, Label.Other]))
+                    add(furniture.small_thing(rng, look, spot, label))
         elif kind == "homes":
             self._buildings(side, inner + float(rng.uniform(4, 8)), town=False)
             limit = int(rng.choice([Label.Fence, Label.Wall, Label.Vegetation]))
