@@ -1,8 +1,8 @@
 """`egformer-fast make-data`: draws a folder of street scenes, in several processes, going on where it stopped.
 
-The folder's recipe (seed and size) lies in make-data.json; frames of another recipe are never mixed in. Frames depend
-on their number alone, so processes share nothing and a second run draws only what is missing. dataset.yaml comes last:
-a folder that has one is complete.
+The folder's recipe (seed, size, domain) lies in make-data.json; frames of another recipe are never mixed in. Frames
+depend on their number alone, so processes share nothing and a second run draws only what is missing. dataset.yaml
+comes last: a folder that has one is complete.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from threading import Thread
 
 from egformer_fast.errors import DataError
 
-from .frame import SPLITS, draw_frame
+from .domain import DOMAINS, HOME, Domain, find_domain
+from .frame import SPLITS, case_of, draw_frame
 from .writer import is_written, write_frame, write_whole
 
 RECIPE = "make-data.json"
 DESCRIPTION = "dataset.yaml"
+_NAME = b"\nname: deliver_drawn"
 _DEFAULT_SPLITS = {"train": 70.0, "val": 15.0, "test": 15.0}
 _FRAMES_WORTH_A_PROCESS = 50  # a new process loads the package for seconds, a frame takes a tenth of one
 
@@ -66,6 +68,13 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _domain(text: str) -> Domain:
+    try:
+        return find_domain(text)
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of make-data."""
     parser.description = "Draw street scenes with exact labels: RGB, depth, event, LiDAR, in DELIVER's folders."
@@ -73,6 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=_positive, required=True, help="frames in all splits together")
     parser.add_argument("--size", type=_size, default=(256, 256), help="pixels, or HEIGHTxWIDTH (default 256)")
     parser.add_argument("--seed", type=_natural, default=0, help="same seed, same bytes (default 0)")
+    parser.add_argument(
+        "--domain", type=_domain, default=HOME, metavar="NAME",
+        help=f"{' or '.join(DOMAINS)}: where it is drawn; away looks, is lit and is measured otherwise (default home)",
+    )  # fmt: skip
     parser.add_argument(
         "--splits", type=_splits, default=_DEFAULT_SPLITS, metavar="train=70,val=15,test=15",
         help="how the frames are shared out; counts work too when they add up to --frames",
@@ -85,7 +98,15 @@ def run(args: argparse.Namespace) -> int:
     """Draw what the arguments ask for; prints one closing line; 130 when stopped by Ctrl-C."""
     try:
         drawn, kept = make_data(
-            args.out, args.frames, args.size, args.seed, args.splits, args.workers, args.overwrite, progress=True
+            args.out,
+            args.frames,
+            args.size,
+            args.seed,
+            args.splits,
+            args.workers,
+            args.overwrite,
+            progress=True,
+            domain=args.domain,
         )
     except KeyboardInterrupt:
         print(f"{args.out}: stopped; the same command goes on from here", file=sys.stderr)
@@ -114,30 +135,43 @@ def make_data(
     workers: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    domain: Domain = HOME,
 ) -> tuple[int, int]:
     """Fill `out` with `frames` frames of height and width `size`; returns how many were drawn and how many kept.
 
-    Raises DataError when `out` holds something else or frames of another seed or size, or when the disk refuses.
+    Raises DataError when `out` holds something else, frames of another seed, size or domain, or when the disk refuses.
     """
-    _claim(out, {"seed": seed, "height": size[0], "width": size[1]})
+    _claim(out, {"domain": domain.name, "seed": seed, "height": size[0], "width": size[1]})
     counts = share_out(frames, splits or _DEFAULT_SPLITS)
     tasks = [(split, index) for split, count in counts.items() for index in range(count)]
-    missing = [task for task in tasks if overwrite or not is_written(out, *task)]
+    missing = [
+        (split, index)
+        for split, index in tasks
+        if overwrite or not is_written(out, split, index, case_of(index, domain))
+    ]
     try:
-        for _ in _progress(_draw_all(out, seed, size, missing, workers), len(missing), progress):
+        for _ in _progress(_draw_all(out, seed, size, domain, missing, workers), len(missing), progress):
             pass
-        write_whole(out / DESCRIPTION, files(__package__).joinpath(DESCRIPTION).read_bytes())
+        write_whole(out / DESCRIPTION, _description(domain))
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror or error}; run it again to go on from here") from error
     return len(missing), len(tasks) - len(missing)
 
 
-def _claim(out: Path, recipe: dict[str, int]) -> None:
+def _description(domain: Domain) -> bytes:
+    """dataset.yaml, its name that of the domain where that is not home."""
+    text = files(__package__).joinpath(DESCRIPTION).read_bytes()
+    return text if domain.name == HOME.name else text.replace(_NAME, _NAME + f"_{domain.name}".encode())
+
+
+def _claim(out: Path, recipe: dict[str, int | str]) -> None:
     """Make the folder ours, or refuse it."""
     note = out / RECIPE
     try:
         if note.is_file():
             found = json.loads(note.read_text())
+            if isinstance(found, dict):  # a folder from before there were domains is of the first
+                found = {"domain": HOME.name} | found
             if found != recipe:
                 raise DataError(f"{out} was drawn with {found}, asked for is {recipe}: choose another folder")
             return
@@ -150,9 +184,10 @@ def _claim(out: Path, recipe: dict[str, int]) -> None:
         raise DataError(f"cannot write to {out}: {error.strerror or error}") from error
 
 
-def _draw_one(out: Path, seed: int, size: tuple[int, int], task: tuple[str, int]) -> None:
+def _draw_one(out: Path, seed: int, size: tuple[int, int], domain: Domain, task: tuple[str, int]) -> None:
     split, index = task
-    write_frame(out, split, index, draw_frame(seed, split, index, size))
+    case = case_of(index, domain)
+    write_frame(out, split, index, draw_frame(seed, split, index, size, case, domain), case)
 
 
 def _follow_parent() -> None:
@@ -169,10 +204,10 @@ def _follow_parent() -> None:
 
 
 def _draw_all(
-    out: Path, seed: int, size: tuple[int, int], tasks: list[tuple[str, int]], workers: int | None
+    out: Path, seed: int, size: tuple[int, int], domain: Domain, tasks: list[tuple[str, int]], workers: int | None
 ) -> Iterator[None]:
     """Draw the tasks, one item a finished frame."""
-    draw = partial(_draw_one, out, seed, size)
+    draw = partial(_draw_one, out, seed, size, domain)
     if workers is None:
         workers = min(os.cpu_count() or 1, 1 + len(tasks) // _FRAMES_WORTH_A_PROCESS)
     if workers == 1 or len(tasks) < 2:

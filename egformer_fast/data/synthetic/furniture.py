@@ -6,14 +6,11 @@ import numpy as np
 
 from .classes import Label
 from .geometry import Cutout, Material, Shape, Solid, Vec3
-from .group import Group, grey, vary
+from .group import Group, grey, pick, vary
+from .look import Look
 
 Place = tuple[float, float, float]
 
-_WALLS: tuple[Vec3, ...] = (
-    (0.45, 0.20, 0.13), (0.58, 0.50, 0.38), (0.42, 0.42, 0.43), (0.62, 0.58, 0.52), (0.50, 0.33, 0.22),
-    (0.30, 0.32, 0.36), (0.66, 0.52, 0.34), (0.40, 0.46, 0.48), (0.55, 0.40, 0.36),
-)  # fmt: skip
 _SIGN_FACES = 4
 
 
@@ -70,10 +67,10 @@ def gantry(rng: np.random.Generator, place: Place, road_half: float) -> list[Sol
     return group.solids
 
 
-def tree(rng: np.random.Generator, place: Place, size: float = 1.0) -> list[Solid]:
+def tree(rng: np.random.Generator, look: Look, place: Place, size: float = 1.0) -> list[Solid]:
     """Broad-leaved tree or conifer, 5 to 9 m."""
     group = Group(place, Label.Vegetation, size=size * rng.uniform(0.9, 1.5))
-    green = vary(rng, (0.11, 0.20, 0.045), 0.45)
+    green = vary(rng, look.tree, 0.45)
     if rng.random() < 0.22:
         group.add(Shape.DRUM, (0, 0, 0.7), (0.16, 0.16, 0.7), (0.12, 0.08, 0.05))
         for z, half in ((2.2, 1.7), (3.8, 1.35), (5.3, 0.95)):
@@ -84,7 +81,7 @@ def tree(rng: np.random.Generator, place: Place, size: float = 1.0) -> list[Soli
             )
         return group.solids
     trunk = rng.uniform(1.1, 1.6)
-    group.add(Shape.DRUM, (0, 0, trunk), (0.16, 0.16, trunk), vary(rng, (0.14, 0.10, 0.07)))
+    group.add(Shape.DRUM, (0, 0, trunk), (0.16, 0.16, trunk), vary(rng, look.trunk))
     for k in range(4):
         spread = 0.0 if k == 0 else 1.0
         centre = (
@@ -98,43 +95,41 @@ def tree(rng: np.random.Generator, place: Place, size: float = 1.0) -> list[Soli
     return group.solids
 
 
-def bush(rng: np.random.Generator, place: Place) -> list[Solid]:
+def bush(rng: np.random.Generator, look: Look, place: Place) -> list[Solid]:
     """A low rounded shrub."""
     size = rng.uniform(0.5, 1.1)
-    colour = vary(rng, (0.10, 0.19, 0.05), 0.4)
+    colour = vary(rng, look.bush, 0.4)
     group = Group(place, Label.Vegetation)
     centre, half = (0, 0, 0.5 * size), (size, size, 0.8 * size)
     return group.add(Shape.BALL, centre, half, colour, Material.LEAF, cutout=Cutout.LEAF).solids
 
 
-def barrier(place: Place, length: float, kind: int, rng: np.random.Generator) -> list[Solid]:
+def barrier(rng: np.random.Generator, look: Look, place: Place, length: float, kind: int) -> list[Solid]:
     """A run along the street of `length` metres: Label.Fence, Wall, GroundRail or Vegetation (a hedge)."""
     group = Group(place, kind)
     half = length / 2
     if kind == Label.Fence:
-        colour = vary(rng, ((0.45, 0.42, 0.38), (0.20, 0.13, 0.08), (0.08, 0.10, 0.09))[int(rng.integers(3))])
+        colour = vary(rng, pick(rng, look.fences))
         group.add(Shape.BLOCK, (0, 0, 0.6), (0.03, half, 0.6), colour, cutout=Cutout.PICKET)
     elif kind == Label.GroundRail:
         group.add(Shape.BLOCK, (0, 0, 0.42), (0.06, half, 0.42), grey(0.5), Material.STRIPED, cutout=Cutout.RAIL)
     elif kind == Label.Wall:
         high = rng.uniform(0.6, 1.1)
-        colour = vary(rng, _WALLS[int(rng.integers(len(_WALLS)))])
+        colour = vary(rng, pick(rng, look.walls))
         group.add(Shape.BLOCK, (0, 0, high), (0.15, half, high), colour, Material.BRICK)
         group.add(Shape.BLOCK, (0, 0, 2 * high + 0.05), (0.2, half, 0.05), grey(0.45), Material.CONCRETE)
     else:
         high = rng.uniform(0.4, 0.8)
-        colour = vary(rng, (0.09, 0.18, 0.05), 0.3)
+        colour = vary(rng, look.hedge, 0.3)
         group.add(Shape.BLOCK, (0, 0, high), (0.45, half, high), colour, Material.LEAF, taper=(0.15, 0.0))
     return group.solids
 
 
-def small_thing(rng: np.random.Generator, place: Place, label: int) -> list[Solid]:
+def small_thing(rng: np.random.Generator, look: Look, place: Place, label: int) -> list[Solid]:
     """Static: bin, bench, cabinet, hydrant.  Dynamic: wheeled bin, cart, box.  Other: kiosk, parasol, advert column."""
     group = Group(place, label)
     kind = int(rng.integers(4 if label == Label.Static else 3))
-    colour = vary(
-        rng, ((0.08, 0.25, 0.12), (0.30, 0.30, 0.32), (0.35, 0.12, 0.06), (0.12, 0.18, 0.35))[int(rng.integers(4))]
-    )
+    colour = vary(rng, pick(rng, look.bins))
     if label == Label.Static and kind == 0:
         group.add(Shape.DRUM, (0, 0, 0.5), (0.3, 0.3, 0.5), colour).add(
             Shape.DRUM, (0, 0, 1.03), (0.33, 0.33, 0.05), grey(0.1)
@@ -170,7 +165,7 @@ def small_thing(rng: np.random.Generator, place: Place, label: int) -> list[Soli
         )
     elif kind == 1:
         group.add(Shape.DRUM, (0, 0, 1.1), (0.04, 0.04, 1.1), grey(0.5))
-        cloth = vary(rng, ((0.6, 0.08, 0.06), (0.7, 0.6, 0.2), (0.1, 0.3, 0.5))[int(rng.integers(3))])
+        cloth = vary(rng, pick(rng, look.parasols))
         group.add(Shape.BLOCK, (0, 0, 2.45), (1.4, 1.4, 0.35), cloth, taper=(0.95, 0.95))
         group.add(Shape.DRUM, (0, 0, 0.72), (0.5, 0.5, 0.04), grey(0.5)).add(
             Shape.DRUM, (0, 0, 0.35), (0.05, 0.05, 0.35), grey(0.2)
@@ -188,10 +183,12 @@ def small_thing(rng: np.random.Generator, place: Place, label: int) -> list[Soli
     return group.solids
 
 
-def tower(rng: np.random.Generator, place: Place, frontage: float, depth: float, height: float) -> list[Solid]:
+def tower(
+    rng: np.random.Generator, look: Look, place: Place, frontage: float, depth: float, height: float
+) -> list[Solid]:
     """Town building: shop floor, rows of windows, flat roof. `place` is its middle; the front looks across x."""
     group = Group(place, Label.Building)
-    colour = vary(rng, _WALLS[int(rng.integers(len(_WALLS)))])
+    colour = vary(rng, pick(rng, look.walls))
     windows = (rng.uniform(1.7, 3.6), rng.uniform(2.9, 3.6), rng.uniform(0.4, 0.75), float(rng.integers(1, 1000)))
     half = (depth / 2, frontage / 2, height / 2)
     group.add(Shape.BLOCK, (0, 0, height / 2), half, colour, Material.FACADE, style=windows)
@@ -208,16 +205,16 @@ def tower(rng: np.random.Generator, place: Place, frontage: float, depth: float,
     return group.solids
 
 
-def house(rng: np.random.Generator, place: Place, frontage: float, depth: float) -> list[Solid]:
+def house(rng: np.random.Generator, look: Look, place: Place, frontage: float, depth: float) -> list[Solid]:
     """Family house with a ridge roof and a chimney."""
     group = Group(place, Label.Building)
     height = float(rng.choice([3.2, 6.0, 6.0]))
-    colour = vary(rng, _WALLS[int(rng.integers(len(_WALLS)))])
+    colour = vary(rng, pick(rng, look.walls))
     windows = (rng.uniform(2.4, 3.6), 2.95, rng.uniform(0.35, 0.5), -float(rng.integers(1, 1000)))
     group.add(
         Shape.BLOCK, (0, 0, height / 2), (depth / 2, frontage / 2, height / 2), colour, Material.FACADE, style=windows
     )
-    tiles = vary(rng, ((0.36, 0.12, 0.07), (0.14, 0.13, 0.14), (0.25, 0.17, 0.12))[int(rng.integers(3))])
+    tiles = vary(rng, pick(rng, look.roofs))
     taper = (1.0, 0.0) if rng.random() < 0.6 else (0.0, 1.0)
     group.add(
         Shape.BLOCK, (0, 0, height + 1.4), (depth / 2 + 0.4, frontage / 2 + 0.4, 1.4), tiles, Material.ROOF, taper=taper
@@ -227,10 +224,10 @@ def house(rng: np.random.Generator, place: Place, frontage: float, depth: float)
     return group.solids
 
 
-def overpass(rng: np.random.Generator, place: Place, road_half: float) -> list[Solid]:
+def overpass(rng: np.random.Generator, look: Look, place: Place, road_half: float) -> list[Solid]:
     """A road bridge across the street on four pillars, with guard rails on top."""
     group = Group(place, Label.Bridge)
-    tint = vary(rng, (0.40, 0.39, 0.36))
+    tint = vary(rng, look.bridge)
     group.add(Shape.BLOCK, (0, 0, 6.0), (70.0, 4.5, 0.6), tint, Material.CONCRETE)
     for y in (-4.4, 4.4):
         group.add(Shape.BLOCK, (0, y, 6.75), (70.0, 0.12, 0.2), tint, Material.CONCRETE)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-Vec3 = tuple[float, float, float]
+from .look import Look, Vec3
 
 
 class Shape(IntEnum):
@@ -162,7 +162,7 @@ class Street:
 
 @dataclass
 class Scene:
-    """A street to look at: ground, solids, skyline, camera and its motion (m/s, rad/s), and the lamps of the night."""
+    """A street to look at: ground, solids, skyline, textures, camera and its motion (m/s, rad/s), the night's lamps."""
 
     street: Street
     camera: Camera
@@ -170,6 +170,7 @@ class Scene:
     lamps: list[Vec3] = field(default_factory=list)
     skyline: np.ndarray = field(default_factory=lambda: np.zeros(64, np.float32))  # height in metres over azimuth
     skyline_label: int = 21
+    look: Look = field(default_factory=Look)
     speed: float = 8.0
     yaw_rate: float = 0.0
     pitch_rate: float = 0.0

@@ -6,12 +6,18 @@ from math import cos, sin
 
 import numpy as np
 
-from .geometry import Cutout, Material, Shape, Solid, Vec3
+from .geometry import Cutout, Material, Shape, Solid
+from .look import Vec3
 
 
 def grey(value: float) -> Vec3:
     """A neutral albedo."""
     return (value, value, value)
+
+
+def pick(rng: np.random.Generator, colours: tuple[Vec3, ...]) -> Vec3:
+    """One of the colours, each as likely."""
+    return colours[int(rng.integers(len(colours)))]
 
 
 def vary(rng: np.random.Generator, colour: Vec3, amount: float = 0.2) -> Vec3:

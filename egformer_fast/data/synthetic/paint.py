@@ -12,6 +12,7 @@ import numpy as np
 
 from .classes import Label
 from .geometry import Material, Shape, Street
+from .look import Look
 from .noise import lattice_hash, value_noise
 
 
@@ -28,6 +29,7 @@ class Patch:
     style: np.ndarray  # (K, 4)
     half: np.ndarray  # (K, 3)
     shape: np.ndarray  # (K,)
+    look: Look
     glow: np.ndarray  # (K, 3) out: light that leaves by itself, by night
     mirror: np.ndarray  # (K,) out: share of the sky seen in the surface
 
@@ -60,7 +62,7 @@ def _facade(patch: Patch) -> np.ndarray:
     step, storey, glazed, number = patch.style.T
     along = np.where(patch.face == 0, patch.local[1], patch.local[0])
     dirt = value_noise(along * 0.35 + number, patch.height * 0.25)
-    wall = patch.colour * (0.8 + 0.35 * dirt)[:, None]
+    wall = patch.colour * (0.8 + patch.look.dirt * dirt)[:, None]
     town = number > 0
     level, column = np.floor(patch.height / storey), np.floor(along / step)
     u, v = along / step - column - 0.5, patch.height / storey - level - 0.5
@@ -70,7 +72,7 @@ def _facade(patch: Patch) -> np.ndarray:
     side = patch.face < 2
     window = _band(u, 0, wide, soft_u) * _band(v, 0.02, high, soft_v) * side
     frame = _band(u, 0, wide + 0.05, soft_u) * _band(v, 0.02, high + 0.04, soft_v) * side
-    wall = _mix(wall, (0.62, 0.6, 0.56), frame * 0.55)
+    wall = _mix(wall, patch.look.window_frame, frame * 0.55)
     ledge = _band(v, -0.5, 0.05, soft_v) * side * town
     wall = _mix(wall, (0.5, 0.48, 0.45), ledge * 0.6)
     awning = _band(v, 0.44, 0.07, soft_v) * shop * side
@@ -80,8 +82,8 @@ def _facade(patch: Patch) -> np.ndarray:
     glass = 0.03 + 0.05 * chance
     curtain = (chance > 0.7) * 0.22
     albedo = _mix(wall, np.stack([glass + curtain * 0.9] * 3, 1), window)
-    lit = window * ((chance < 0.32) | shop & (chance < 0.75))
-    patch.glow += lit[:, None] * (0.15 + 0.5 * chance)[:, None] * np.array([1.0, 0.72, 0.38], np.float32)
+    lit = window * ((chance < patch.look.window_lit) | shop & (chance < 0.75))
+    patch.glow += lit[:, None] * (0.15 + 0.5 * chance)[:, None] * float32(patch.look.window_light)
     patch.mirror += window * (0.12 + 0.4 * lattice_hash(column, level, number + 7))
     return albedo
 
@@ -94,17 +96,17 @@ def _roof(patch: Patch) -> np.ndarray:
 
 def _brick(patch: Patch) -> np.ndarray:
     along = np.where(patch.face == 0, patch.local[1], patch.local[0])
-    course = np.floor(patch.height / 0.16)
-    joint = 1 - _band(patch.height / 0.16 % 1, 0.5, 0.4, patch.pixel / 0.16 + 0.1)
-    shift = along / 0.42 + 0.5 * (course % 2)
-    joint = np.maximum(joint, 1 - _band(shift % 1, 0.5, 0.44, patch.pixel / 0.42 + 0.05))
+    high, long = patch.look.brick
+    course = np.floor(patch.height / high)
+    joint = 1 - _band(patch.height / high % 1, 0.5, 0.4, patch.pixel / high + 0.1)
+    shift = along / long + 0.5 * (course % 2)
+    joint = np.maximum(joint, 1 - _band(shift % 1, 0.5, 0.44, patch.pixel / long + 0.05))
     tone = 0.75 + 0.4 * lattice_hash(shift, course, patch.half[:, 1]) * np.clip(0.3 / (patch.pixel + 0.1), 0.3, 1)
     return _mix(patch.colour * tone[:, None], (0.5, 0.48, 0.44), joint * 0.5)
 
 
 def _leaf(patch: Patch) -> np.ndarray:
-    scale = 4.5
-    fine = lattice_hash(*(patch.local * scale))
+    fine = lattice_hash(*(patch.local * patch.look.leaf_scale))
     coarse = value_noise(patch.local[0] * 1.4 + patch.local[1] * 1.1 + 9, patch.local[2] * 1.4)
     depth = 0.55 + 0.45 * np.clip(patch.unit[2] * 0.6 + 0.5, 0, 1)
     return patch.colour * (depth * (0.45 + 0.55 * fine + 0.5 * coarse))[:, None]
@@ -174,11 +176,10 @@ def _sign(patch: Patch) -> np.ndarray:
     soft = patch.pixel / patch.half[:, 2] + 0.03
     radius = np.where(patch.shape == Shape.BALL, np.hypot(x, z), np.maximum(np.abs(x), np.abs(z)))
     inner = _band(radius, 0, 0.68, soft)
-    rims = np.array([[0.65, 0.03, 0.03], [0.02, 0.02, 0.02], [0.7, 0.7, 0.7], [0.75, 0.75, 0.75], [0.3, 0.28, 0.25]])
-    fills = np.array([[0.8, 0.8, 0.78], [0.8, 0.6, 0.03], [0.03, 0.12, 0.5], [0.02, 0.25, 0.12], [0.6, 0.5, 0.4]])
+    rims, fills = float32(patch.look.sign_rims), float32(patch.look.sign_fills)
     kind = face.astype(np.int32)
     inner = np.where(kind == 3, _band(radius, 0, 0.93, soft), inner)
-    colour = rims.astype(np.float32)[kind] * (1 - inner)[:, None] + fills.astype(np.float32)[kind] * inner[:, None]
+    colour = rims[kind] * (1 - inner)[:, None] + fills[kind] * inner[:, None]
     glyph = _band(z, 0.0, 0.35, soft) * _band(x % 0.5, 0.25, 0.13, soft) * (np.abs(x) < 0.5)
     text = _band(z % 0.6, 0.3, 0.1, soft) * (np.abs(x) < 0.75) * (lattice_hash(x * 9, z * 2, chance * 99) < 0.75)
     colour = _mix(colour, (0.03, 0.03, 0.03), glyph * (kind < 2))
@@ -209,25 +210,23 @@ PAINTERS = {
     Material.CONCRETE: _concrete, Material.STRIPED: _striped,
 }  # fmt: skip
 
-_GROUND = np.full((25, 3), 0.3, np.float32)
-_GROUND[[Label.Road, Label.RoadLine, Label.SideWalk, Label.Ground, Label.Terrain, Label.RailTrack, Label.Water]] = [
-    (0.105, 0.105, 0.11), (0.62, 0.61, 0.56), (0.36, 0.345, 0.32), (0.30, 0.27, 0.24), (0.13, 0.19, 0.055),
-    (0.19, 0.165, 0.14), (0.03, 0.055, 0.06),
-]  # fmt: skip
 
-
-def paint_ground(street: Street, label: np.ndarray, x: np.ndarray, y: np.ndarray, pixel: np.ndarray) -> np.ndarray:
+def paint_ground(
+    street: Street, look: Look, label: np.ndarray, x: np.ndarray, y: np.ndarray, pixel: np.ndarray
+) -> np.ndarray:
     """Albedo (K, 3) of ground points by class: asphalt, slabs, grass, ballast with rails, ..."""
-    albedo = _GROUND[label]
+    colours = np.full((len(Label), 3), 0.3, np.float32)
+    colours[list(look.ground)] = list(look.ground.values())
+    albedo = colours[label]
     s = x - street.bend * y * y
     near = np.clip(0.5 / (pixel + 0.25), 0, 1)
     fine = (lattice_hash(s * 30, y * 30, s * 0) - 0.5) * np.clip(0.05 / (pixel + 0.01), 0, 1)
     coarse = value_noise(s * 0.45, y * 0.22) - 0.5
     blotch = value_noise(s * 1.7 + 3, y * 1.7) - 0.5
-    tone = 1 + 0.35 * coarse + 0.3 * fine + near * 0.15 * blotch
+    tone = 1 + look.grain[0] * coarse + look.grain[1] * fine + near * 0.15 * blotch
     grass = label == Label.Terrain
     tone = np.where(grass, 1 + 0.6 * coarse + 0.8 * fine + near * 0.6 * blotch, tone)
-    slab = np.where(label == Label.Ground, 2.4, 1.2)
+    slab = np.where(label == Label.Ground, 2 * look.slab, look.slab)
     joint = np.maximum(
         _band(s / slab % 1, 0, 0.025, pixel / slab + 0.02), _band(y / slab % 1, 0, 0.025, pixel * 3 / slab + 0.02)
     )

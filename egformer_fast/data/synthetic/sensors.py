@@ -7,6 +7,7 @@ Event  change of log radiance over 1/60 s of the car's and the others' motion, d
        units of the threshold: [brighter, darker, 0], 40 a count. flow comes from the exact depth and velocities.
 LiDAR  40 beams from -22 to +14 degrees, a point every 0.6 degrees, at the camera's place; zeros where no point fell:
        [distance (as depth, but along the ray), strength of the echo, 20 + 20 * height above ground in metres].
+These are the sensors of the domain `home`; rig.py says what other hardware may do worse.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import numpy as np
 
 from .classes import Label
 from .geometry import Camera, Scene, SolidTable
+from .paint import float32
 from .raycast import View
+from .rig import Hardware
 from .shading import Surface
 from .weather import Weather
 
 DEPTH_LIMIT = 100.0
 _PERIOD = 1 / 60
-_BEAMS = np.deg2rad(np.linspace(-22.0, 14.0, 40))
-_BEAM_STEP = 0.6
+_PERFECT = Hardware()
 _REFLECTIVE = np.ones(len(Label), np.float32)
 _REFLECTIVE[[Label.RoadLine, Label.TrafficSign, Label.Water]] = (2.5, 3.0, 0.1)
 
@@ -77,7 +79,15 @@ def rain_streaks(rng: np.random.Generator, height: int, width: int) -> np.ndarra
     return (_smear(drops, 1, 0.18 * rng.uniform(-1, 1), length) * (0.2 * length))[..., None]
 
 
-def rgb(radiance: np.ndarray, weather: Weather, failure: str, rng: np.random.Generator) -> np.ndarray:
+def _falloff(height: int, width: int, lost: float) -> np.ndarray:
+    """Share of the light that reaches each pixel, (H, W, 1): 1 in the middle, 1 - lost in the corners."""
+    row, column = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
+    return (1 - lost * (row**2 + column**2) / 2)[..., None]
+
+
+def rgb(
+    radiance: np.ndarray, weather: Weather, failure: str, rng: np.random.Generator, hardware: Hardware = _PERFECT
+) -> np.ndarray:
     """The camera's picture."""
     image = _bloom(radiance) if weather.dark else radiance
     image = _lens(image)
@@ -88,22 +98,29 @@ def rgb(radiance: np.ndarray, weather: Weather, failure: str, rng: np.random.Gen
         angle = rng.uniform(-0.4, 0.4)
         image = _smear(image, np.sin(angle), np.cos(angle), max(3, width // 12))
     gain = weather.exposure * {"overexposure": 6.0, "underexposure": 1 / 25}.get(failure, 1.0)
-    light = gain * image
+    light = gain * image * _falloff(height, width, hardware.rgb_falloff) * float32(hardware.rgb_cast)
+    light = light + hardware.rgb_veil * light.mean()
     noise = rng.standard_normal(image.shape, dtype=np.float32)
-    light = np.maximum(light + weather.rgb_noise * noise * (0.3 + np.sqrt(np.minimum(light, 4))), 0)
-    value = np.minimum(1.12 * (1 - np.exp(-1.25 * light)), 1) ** (1 / 1.95)
+    light = np.maximum(
+        light + (weather.rgb_noise + hardware.rgb_noise) * noise * (0.3 + np.sqrt(np.minimum(light, 4))), 0
+    )
+    value = np.minimum(1.12 * (1 - np.exp(-1.25 * light)), 1) ** (1 / hardware.rgb_gamma)
     return np.rint(255 * value).astype(np.uint8)
 
 
-def depth(view: View, weather: Weather, rng: np.random.Generator) -> np.ndarray:
-    """Depth picture: exact in clear air; noise, holes and a shorter range in fog and rain."""
+def depth(view: View, weather: Weather, rng: np.random.Generator, hardware: Hardware = _PERFECT) -> np.ndarray:
+    """Depth picture: exact in clear air with perfect hardware; else noise, holes, coarser steps, a shorter range."""
     metres = view.depth
-    if weather.depth_noise:
-        metres = metres * (1 + weather.depth_noise * rng.standard_normal(metres.shape, dtype=np.float32))
-    lost = metres > weather.depth_range
-    if weather.depth_holes:
-        lost |= rng.random(metres.shape, dtype=np.float32) < weather.depth_holes
-    return np.repeat(np.where(lost, 0, encode_metres(metres))[..., None], 3, 2).astype(np.uint8)
+    noise, holes = weather.depth_noise + hardware.depth_noise, weather.depth_holes + hardware.depth_holes
+    if noise:
+        metres = metres * (1 + noise * rng.standard_normal(metres.shape, dtype=np.float32))
+    lost = metres > min(weather.depth_range, hardware.depth_range)
+    if holes:
+        lost |= rng.random(metres.shape, dtype=np.float32) < holes
+    for step in range(1, 1 + round(hardware.depth_shadow * metres.shape[1])):
+        lost[:, :-step] |= view.depth[:, step:] < 0.85 * view.depth[:, :-step]
+    code = np.maximum(encode_metres(metres) // hardware.depth_step * hardware.depth_step, 1)
+    return np.repeat(np.where(lost, 0, code)[..., None], 3, 2).astype(np.uint8)
 
 
 def _flow(scene: Scene, table: SolidTable, view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -163,19 +180,21 @@ def event(
     weather: Weather,
     failure: str,
     rng: np.random.Generator,
+    hardware: Hardware = _PERFECT,
 ) -> np.ndarray:
     """Two polarity counts. `radiance` is the scene without the camera's exposure: darkness does not matter here."""
     log = np.log(radiance @ np.array([0.3, 0.59, 0.11], np.float32) + np.float32(0.004))
     du, dv = _flow(scene, table, view)
     height, width = log.shape
     change = log - _sample(log, np.arange(width) + du, np.arange(height)[:, None] + dv)
-    threshold = weather.event_threshold
+    threshold = weather.event_threshold * hardware.event_threshold
+    noise = weather.event_noise + hardware.event_noise
     if weather.streaks:
         drops = rain_streaks(rng, height, width) - rain_streaks(rng, height, width)
         change = change + 1.2 * drops[..., 0]
     count = np.trunc(change / threshold)
     chance = rng.random((height, width), dtype=np.float32)
-    count += (chance < weather.event_noise).astype(np.float32) - (chance > 1 - weather.event_noise)
+    count += (chance < noise).astype(np.float32) - (chance > 1 - noise)
     picture = np.stack([np.maximum(count, 0), np.maximum(-count, 0), np.zeros_like(count)], -1)
     picture = np.clip(picture * 40, 0, 255)
     if failure == "eventlowres":
@@ -193,15 +212,22 @@ def _pool(picture: np.ndarray, block: int) -> np.ndarray:
 
 
 def lidar(
-    scene: Scene, view: View, surface: Surface, weather: Weather, failure: str, rng: np.random.Generator
+    scene: Scene,
+    view: View,
+    surface: Surface,
+    weather: Weather,
+    failure: str,
+    rng: np.random.Generator,
+    hardware: Hardware = _PERFECT,
 ) -> np.ndarray:
     """Scan lines in the picture, each point with the exact distance of the pixel it falls in."""
     height, width = view.depth.shape
     focal = scene.camera.focal(width)
     half_angle = np.arctan(width / 2 / focal)
-    azimuth = np.arange(-half_angle, half_angle, radians(_BEAM_STEP))
-    across, beam = np.tan(azimuth)[None], np.tan(_BEAMS - scene.camera.pitch)[:, None]
-    shape = (len(_BEAMS), len(azimuth))
+    azimuth = np.arange(-half_angle, half_angle, radians(hardware.lidar_step))
+    beams = np.deg2rad(np.linspace(*hardware.lidar_span, hardware.lidar_beams))
+    across, beam = np.tan(azimuth)[None], np.tan(beams - scene.camera.pitch)[:, None]
+    shape = (len(beams), len(azimuth))
     column = np.broadcast_to(np.floor(width / 2 + focal * across), shape).astype(np.int32)
     row = np.floor(height / 2 - focal * beam * np.sqrt(1 + across**2)).astype(np.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -219,7 +245,9 @@ def lidar(
         row = row + np.rint(rng.normal(0, height / 85, len(row))).astype(np.int32)
         column = column + np.rint(rng.normal(0, width / 85, len(row))).astype(np.int32)
         distance = distance * (1 + rng.normal(0, 0.05, len(row)))
-    kept = (distance < weather.lidar_range) & (rng.random(len(row)) >= weather.lidar_loss)
+    if hardware.lidar_noise:
+        distance = distance * (1 + rng.normal(0, hardware.lidar_noise, len(row)))
+    kept = (distance < weather.lidar_range) & (rng.random(len(row)) >= weather.lidar_loss + hardware.lidar_loss)
     kept &= (row >= 0) & (row < height) & (column >= 0) & (column < width)
     picture = np.zeros((height, width, 3), np.uint8)
     values = np.stack([encode_metres(distance), np.clip(255 * echo, 1, 255), np.clip(20 + 20 * tall, 1, 255)], -1)

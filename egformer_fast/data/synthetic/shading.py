@@ -14,13 +14,12 @@ import numpy as np
 
 from .classes import Label
 from .geometry import Material, Scene, Shape, SolidTable
+from .look import Look
 from .noise import lattice_hash, value_noise
 from .paint import PAINTERS, Patch, float32, paint_ground
 from .raycast import GROUND, SKY, SKYLINE, View, ground_shadow
 from .weather import Weather
 
-_HEADLIGHT = np.array([4.2, 4.0, 3.5], np.float32)
-_LAMPLIGHT = np.array([7.5, 5.4, 2.9], np.float32)
 _LAMP_REACH = 90.0
 
 
@@ -63,26 +62,22 @@ class Surface:
         ground = np.flatnonzero(solid == GROUND)
         self.normal[2, ground] = 1
         self.albedo[ground] = paint_ground(
-            scene.street, label[ground], points[0, ground], points[1, ground], pixel[ground]
+            scene.street, scene.look, label[ground], points[0, ground], points[1, ground], pixel[ground]
         )
         far = np.flatnonzero(solid == SKYLINE)
-        tint = {
-            Label.Building: (0.30, 0.30, 0.32),
-            Label.Vegetation: (0.07, 0.12, 0.04),
-            Label.Terrain: (0.14, 0.17, 0.08),
-        }
         rough = 0.8 + 0.4 * value_noise(np.arctan2(points[0, far], points[1, far]) * 90, points[2, far] * 0.4)
-        self.albedo[far] = np.array(tint[Label(scene.skyline_label)], np.float32) * rough[:, None]
+        self.albedo[far] = float32(scene.look.skyline[Label(scene.skyline_label)]) * rough[:, None]
         self.normal[:, far] = np.array([[0.0], [-0.8], [0.6]], np.float32)
         drawn = np.flatnonzero(solid >= 0)
         material = table.material[solid[drawn]]
         for kind in np.unique(material):
             where = drawn[material == kind]
-            self._paint(table, Material(kind), where, solid[where], points[:, where], pixel[where])
+            self._paint(table, scene.look, Material(kind), where, solid[where], points[:, where], pixel[where])
 
     def _paint(
         self,
         table: SolidTable,
+        look: Look,
         kind: Material,
         where: np.ndarray,
         row: np.ndarray,
@@ -111,7 +106,7 @@ class Surface:
         self.normal[:, where] = np.stack([c * normal[0] - s * normal[1], s * normal[0] + c * normal[1], normal[2]])
         glow, mirror = np.zeros((len(row), 3), np.float32), np.zeros(len(row), np.float32)
         colour, style = table.colour[row], table.style[row]
-        patch = Patch(unit, local, face, points[2], pixel, colour, style, half.T, shape, glow, mirror)
+        patch = Patch(unit, local, face, points[2], pixel, colour, style, half.T, shape, look, glow, mirror)
         self.albedo[where] = PAINTERS[kind](patch)
         self.glow[where], self.mirror[where] = patch.glow, patch.mirror
         self.low[where] = np.exp(-np.maximum(points[2], 0) / 0.5)
@@ -147,10 +142,10 @@ def _light(scene: Scene, table: SolidTable, view: View, weather: Weather, flat: 
     facing = np.maximum((flat.normal * direction[:, None]).sum(0), 0) * (1 - weather.shade * shade.ravel())
     ambient = (0.55 + 0.45 * flat.normal[2]) * (1 - 0.35 * flat.low) * (1 - 0.25 * shade.ravel())
     light = np.outer(ambient, float32(weather.sky)) + np.outer(facing, float32(weather.sun))
-    return light + _lamps(scene, view, flat) if weather.dark else light
+    return light + _lamps(scene, view, weather, flat) if weather.dark else light
 
 
-def _lamps(scene: Scene, view: View, flat: Surface) -> np.ndarray:
+def _lamps(scene: Scene, view: View, weather: Weather, flat: Surface) -> np.ndarray:
     """Headlights of the car that carries the camera (a beam that ends at the horizon) and street lamps, (N, 3)."""
     points, ray = view.points.reshape(3, -1), view.rays.reshape(3, -1)
     right, _, forward = scene.camera.axes()
@@ -160,14 +155,14 @@ def _lamps(scene: Scene, view: View, flat: Surface) -> np.ndarray:
     depth = np.minimum(view.depth.ravel(), 1e3)
     beam = (0.1 + 0.9 * cut) * np.exp(-((across / 0.42) ** 2)) / (1 + (depth / 16) ** 2)
     towards = np.abs((ray * flat.normal).sum(0)) / np.sqrt((ray * ray).sum(0))
-    light = np.outer(beam * (0.3 + 0.7 * towards), _HEADLIGHT)
+    light = np.outer(beam * (0.3 + 0.7 * towards), float32(weather.headlight))
     for x, y, z in scene.lamps:
         if y < _LAMP_REACH:
             offset = np.array([[x], [y], [z]], np.float32) - points
             square = (offset * offset).sum(0)
             slant = (offset * flat.normal).sum(0) / np.sqrt(square + 1e-6)
             strength = np.maximum(slant, 0.08) * (offset[2] > 0) / (1 + square / 22)
-            light += strength[:, None] * (_LAMPLIGHT / 9)
+            light += strength[:, None] * (float32(weather.lamplight) / 9)
     return light
 
 
@@ -191,7 +186,7 @@ def sky_colour(scene: Scene, weather: Weather, ray: np.ndarray) -> np.ndarray:
     if not weather.overhead:
         towards = np.maximum((ray * sun_direction(scene, weather)[:, None]).sum(0), 0)
         glow = 0.45 * towards**24 + 3.0 * towards**900
-        colour = colour + glow[:, None] * np.array([1.0, 0.9, 0.7], np.float32)
+        colour = colour + glow[:, None] * float32(weather.sun_glow)
     if weather.dark:
         star = lattice_hash(ray[0] * 160, ray[1] * 160, ray[2] * 160) > 0.9992
         colour = colour + (star * 0.15)[:, None]

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import furniture, vehicles
 from .classes import Label
+from .domain import HOME, Domain
 from .geometry import Camera, Scene, Street
 
 MAPS = 5
@@ -28,16 +29,16 @@ _SIDES = {
 }
 
 
-def draw_scene(rng: np.random.Generator, number: int) -> Scene:
+def draw_scene(rng: np.random.Generator, number: int, domain: Domain = HOME) -> Scene:
     """A street of kind `number` (1 to 5) with everything on it; neither picture size nor weather matter here."""
-    return _Builder(rng, number).build()
+    return _Builder(rng, number, domain).build()
 
 
 class _Builder:
-    """Fills one scene; holds the random stream, the street and the scene under construction."""
+    """Fills one scene; holds the random stream, the domain, the street and the scene under construction."""
 
-    def __init__(self, rng: np.random.Generator, number: int):
-        self.rng, self.number = rng, number
+    def __init__(self, rng: np.random.Generator, number: int, domain: Domain):
+        self.rng, self.number, self.domain = rng, number, domain
         self.sides = dict(zip((-1, 1), _SIDES[number][rng.integers(len(_SIDES[number]))], strict=True))
         self.lanes = 2 if number == 5 or rng.random() < 0.35 else 1
         self.parking = number in (1, 2, 3) and rng.random() < 0.7
@@ -46,7 +47,7 @@ class _Builder:
         has_crossing = rng.random() < (0.7 if number < 4 else 0.4)
         self.crossing = float(rng.uniform(15, 45)) if has_crossing else None
         self.street = self._street()
-        self.scene = Scene(self.street, self._camera())
+        self.scene = Scene(self.street, self._camera(), look=domain.look)
 
     def _walk_width(self, kind: str) -> float:
         low, high = {"town": (2.6, 4.2), "plaza": (1.6, 2.4), "green": (0.8, 1.2), "rail": (1.0, 1.6)}.get(
@@ -55,13 +56,13 @@ class _Builder:
         return float(self.rng.uniform(low, high))
 
     def _camera(self) -> Camera:
-        rng = self.rng
+        rng, mount = self.rng, self.domain.mount
         lane = int(rng.integers(self.lanes))
         s = (lane + 0.5) * _LANE + rng.uniform(-0.3, 0.5)
         x, y, heading = self.street.place(s, 0.0)
-        pitch, height = rng.uniform(-0.05, 0.07), rng.uniform(1.5, 2.1)
+        pitch, height = rng.uniform(*mount.pitch), rng.uniform(*mount.height)
         turn = rng.uniform(-0.08, 0.08) if rng.random() < 0.55 else rng.choice([-1, -1, 1]) * rng.uniform(0.12, 0.6)
-        return Camera((x, y, height), heading + turn, pitch, rng.uniform(60, 84))
+        return Camera((x, y, height), heading + turn, pitch, rng.uniform(*mount.fov))
 
     def _street(self) -> Street:
         edges, bands = [], []
@@ -98,15 +99,16 @@ class _Builder:
         self._traffic()
         self._crossing()
         self._skyline()
-        rng, scene = self.rng, self.scene
+        rng, look, scene = self.rng, self.domain.look, self.scene
         if rng.random() < (0.55 if self.number == 5 else 0.08):
             y = float(rng.uniform(22, 70)) if self.crossing is None else self.crossing + 45
-            scene.solids += furniture.overpass(rng, self.street.place(0, y), self.road_half)
+            scene.solids += furniture.overpass(rng, look, self.street.place(0, y), self.road_half)
         if self.number == 5 and rng.random() < 0.5:
             scene.solids += furniture.gantry(rng, self.street.place(0, float(rng.uniform(16, 40))), self.road_half)
         scene.speed, scene.yaw_rate = float(rng.uniform(6, 13)), float(rng.normal(0, 0.06))
         scene.pitch_rate = float(rng.choice([-1, 1]) * rng.uniform(0.04, 0.12))
-        scene.sun_azimuth, scene.sun_elevation = float(rng.uniform(-pi, pi)), float(rng.uniform(0.45, 1.0))
+        scene.sun_azimuth = float(rng.uniform(-pi, pi))
+        scene.sun_elevation = float(rng.uniform(*self.domain.sun_elevation))
         return scene
 
     def _clear(self, y: float, margin: float = 1.0) -> bool:
@@ -121,25 +123,26 @@ class _Builder:
 
     def _roadside(self, side: int, kind: str) -> None:
         """What lies behind the sidewalk."""
-        rng, place, add = self.rng, self.street.place, self.scene.solids.extend
+        rng, look, place, add = self.rng, self.domain.look, self.street.place, self.scene.solids.extend
         inner = self.road_half + self.walk[side]
         if kind in ("town", "plaza"):
             setback = 0.2 if kind == "town" else float(rng.uniform(11, 18))
             self._buildings(side, inner + setback, town=True)
             if kind == "plaza":
                 for y in self._along(6, 70, (7, 12)):
-                    add(furniture.tree(rng, place(side * (inner + rng.uniform(1.5, 3)), y), 0.8))
+                    add(furniture.tree(rng, look, place(side * (inner + rng.uniform(1.5, 3)), y), 0.8))
                 for y in self._along(8, 60, (6, 14)):
                     spot = place(side * (inner + rng.uniform(3, 9)), y)
-                    add(furniture.small_thing(rng, spot, int(rng.choice([Label.Other, Label.Static, Label.Other]))))
+                    label = int(rng.choice([Label.Other, Label.Static, Label.Other]))
+                    add(furniture.small_thing(rng, look, spot, label))
         elif kind == "homes":
             self._buildings(side, inner + float(rng.uniform(4, 8)), town=False)
             limit = int(rng.choice([Label.Fence, Label.Wall, Label.Vegetation]))
             self._barriers(side * (inner + 0.4), limit, 9.0)
             for y in self._along(4, 110, (7, 14)):
-                add(furniture.tree(rng, place(side * (inner + rng.uniform(1.5, 4)), y)))
+                add(furniture.tree(rng, look, place(side * (inner + rng.uniform(1.5, 4)), y)))
             for y in self._along(0, 120, (10, 20)):
-                add(furniture.tree(rng, place(side * (inner + rng.uniform(17, 22)), y), 1.4))
+                add(furniture.tree(rng, look, place(side * (inner + rng.uniform(17, 22)), y), 1.4))
         elif kind == "water":
             if rng.random() < 0.6:
                 self._barriers(side * (inner - 0.2), int(rng.choice([Label.GroundRail, Label.Fence])), 12.0)
@@ -150,21 +153,22 @@ class _Builder:
                 add(furniture.lamp_post(place(side * (inner + 13.5), y), side)[0][:3])
             self._barriers(side * (inner + 15), int(rng.choice([Label.Wall, Label.Vegetation])), 14.0)
             for y in self._along(4, 120, (8, 16)):
-                add(furniture.tree(rng, place(side * (inner + rng.uniform(17, 26)), y)))
+                add(furniture.tree(rng, look, place(side * (inner + rng.uniform(17, 26)), y)))
         else:
             self._barriers(side * (inner + 0.1), Label.GroundRail, 12.0)
             for y in self._along(4, 140, (4, 9)):
-                add(furniture.tree(rng, place(side * (inner + rng.uniform(4, 16)), y)))
+                add(furniture.tree(rng, look, place(side * (inner + rng.uniform(4, 16)), y)))
             for y in self._along(3, 50, (4, 9)):
-                add(furniture.bush(rng, place(side * (inner + rng.uniform(1.5, 4)), y)))
+                add(furniture.bush(rng, look, place(side * (inner + rng.uniform(1.5, 4)), y)))
 
     def _barriers(self, s: float, kind: int, length: float) -> None:
+        rng, look = self.rng, self.domain.look
         for y in np.arange(-4.0, 100.0, length):
             if self._clear(float(y), 3 + length / 2):
-                self.scene.solids += furniture.barrier(self.street.place(s, float(y)), length, kind, self.rng)
+                self.scene.solids += furniture.barrier(rng, look, self.street.place(s, float(y)), length, kind)
 
     def _buildings(self, side: int, inner: float, town: bool) -> None:
-        rng, y = self.rng, -10.0
+        rng, look, y = self.rng, self.domain.look, -10.0
         reach = self.street.crossing_half + 3.0
         while y < _FAR:
             frontage = float(rng.uniform(9, 22) if town else rng.uniform(8, 13))
@@ -175,14 +179,14 @@ class _Builder:
             spot = self.street.place(side * (inner + depth / 2), y + frontage / 2)
             if town and rng.random() < 0.93:
                 height = float(rng.uniform(10, 36) if self.number == 1 else rng.uniform(7, 20))
-                self.scene.solids += furniture.tower(rng, spot, frontage, depth, height)
+                self.scene.solids += furniture.tower(rng, look, spot, frontage, depth, height)
             elif not town:
-                self.scene.solids += furniture.house(rng, spot, frontage, depth)
+                self.scene.solids += furniture.house(rng, look, spot, frontage, depth)
             y += frontage + (0.0 if town else float(rng.uniform(4, 10)))
 
     def _kerbside(self, side: int, kind: str) -> None:
         """Lamps, signs, trees, people and small things on the sidewalk, parked cars beside it."""
-        rng, place, scene = self.rng, self.street.place, self.scene
+        rng, look, place, scene = self.rng, self.domain.look, self.street.place, self.scene
         kerb = self.road_half + 0.45
         for y in self._along(6 if side > 0 else 14, 110, (22, 28)):
             solids, light = furniture.lamp_post(place(side * kerb, y), side)
@@ -192,30 +196,30 @@ class _Builder:
             scene.solids += furniture.traffic_sign(rng, place(side * (kerb + 0.2), y))
         if self.parking:
             for y in self._along(-3, 80, (5.6, 11), 6):
-                scene.solids += vehicles.car(rng, self._heading(side * (self.road_half - 1.05), y, side))
+                scene.solids += vehicles.car(rng, look, self._heading(side * (self.road_half - 1.05), y, side))
         if kind == "green":
             return
         middle, wide = self.road_half + self.walk[side] / 2, self.walk[side] / 2 - 0.4
         if kind in ("town", "plaza") and rng.random() < 0.75:
             for y in self._along(6, 80, (9, 15)):
-                scene.solids += furniture.tree(rng, place(side * (kerb + 0.4), y), 0.7)
+                scene.solids += furniture.tree(rng, look, place(side * (kerb + 0.4), y), 0.7)
         for y in self._along(4, 55, (3, 12) if kind in ("town", "plaza") else (6, 22)):
             facing = int(rng.choice([-1, 1]))
             spot = self._heading(side * (middle + rng.uniform(-wide, wide)), y, facing)
-            scene.solids += vehicles.pedestrian(rng, spot, 1.4)
+            scene.solids += vehicles.pedestrian(rng, look, spot, 1.4)
         for y in self._along(3, 50, (3, 8), 2):
             label = int(rng.choice([Label.Static, Label.Static, Label.Dynamic, Label.Dynamic, Label.Other]))
             offset = wide if kind == "town" and label != Label.Other else wide + 0.6
-            scene.solids += furniture.small_thing(rng, place(side * (middle + offset), y), label)
+            scene.solids += furniture.small_thing(rng, look, place(side * (middle + offset), y), label)
         for y in self._along(6, 45, (10, 30)):
-            scene.solids += vehicles.two_wheeler(rng, self._heading(side * (kerb + 0.4), y, side))
+            scene.solids += vehicles.two_wheeler(rng, look, self._heading(side * (kerb + 0.4), y, side))
 
     def _heading(self, s: float, y: float, side: int) -> tuple[float, float, float]:
         x, y, heading = self.street.place(s, y)
         return x, y, heading + (0.0 if side > 0 else pi) + float(self.rng.normal(0, 0.02))
 
     def _traffic(self) -> None:
-        rng, scene = self.rng, self.scene
+        rng, look, scene = self.rng, self.domain.look, self.scene
         eye = scene.camera.position[0]
         for side in (-1, 1):
             for lane in range(self.lanes):
@@ -227,12 +231,12 @@ class _Builder:
                     spot = self._heading(s + rng.uniform(-0.3, 0.3), float(y), side)
                     speed = float(rng.uniform(5, 13))
                     drawn = {"bus": vehicles.bus, "truck": vehicles.truck, "two": vehicles.two_wheeler}
-                    scene.solids += drawn.get(str(kind), vehicles.car)(rng, spot, speed)
+                    scene.solids += drawn.get(str(kind), vehicles.car)(rng, look, spot, speed)
                     y += rng.uniform(14, 45)
 
     def _crossing(self) -> None:
         """Signals and people where a street crosses; else, now and then, a signal for pedestrians."""
-        rng, scene = self.rng, self.scene
+        rng, look, scene = self.rng, self.domain.look, self.scene
         phase = int(rng.choice([0, 0, 1, 2, 2]))
         if self.crossing is None:
             at = float(rng.uniform(12, 30)) if rng.random() < 0.5 else None
@@ -246,7 +250,7 @@ class _Builder:
         for _ in range(int(rng.integers(0, 5))):
             x, y, _ = self.street.place(float(rng.uniform(-self.road_half, self.road_half)), at + rng.uniform(1, 3))
             turn = pi / 2 * int(rng.choice([-1, 1]))
-            scene.solids += vehicles.pedestrian(rng, (x, y, turn), 1.3)
+            scene.solids += vehicles.pedestrian(rng, look, (x, y, turn), 1.3)
 
     def _skyline(self) -> None:
         """Hills, woods or a distant town, 400 m away."""

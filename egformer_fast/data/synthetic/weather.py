@@ -30,6 +30,7 @@ class Weather:
     sun, sky: strength of direct and of ambient light;  zenith, horizon: colours of the sky
     haze: share of light lost per metre (1/m);  shade: how much of the direct light a shadow takes
     overhead: the shadows fall straight down, soft (no sun to be seen)
+    sun_glow: colour of the sky around the sun;  headlight, lamplight: the night's lamps
     """
 
     name: str
@@ -42,6 +43,9 @@ class Weather:
     cloud: float
     exposure: float = 1.0
     overhead: bool = True
+    sun_glow: Vec3 = (1.0, 0.9, 0.7)
+    headlight: Vec3 = (4.2, 4.0, 3.5)
+    lamplight: Vec3 = (7.5, 5.4, 2.9)
     wet: float = 0.0
     dark: bool = False
     streaks: float = 0.0

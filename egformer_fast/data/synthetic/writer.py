@@ -66,6 +66,6 @@ def write_frame(root: Path, split: str, index: int, frame: Frame, case: Case | N
         write_whole(path, png_bytes(picture))
 
 
-def is_written(root: Path, split: str, index: int) -> bool:
+def is_written(root: Path, split: str, index: int, case: Case | None = None) -> bool:
     """True when all five files of the frame exist."""
-    return all(path.is_file() for path in frame_paths(root, split, index).values())
+    return all(path.is_file() for path in frame_paths(root, split, index, case).values())
