@@ -181,6 +181,11 @@ class Config:
         return bool(self.target.description)
 
     @property
+    def size(self) -> list[int] | None:
+        """Height and width that frames are resized to, in evaluation too; None: as they are."""
+        return (self.target.resize if self.adapts else None) or self.data.resize
+
+    @property
     def scored(self) -> DataConfig | TargetConfig:
         """The data that the trained model is for."""
         return self.target if self.adapts else self.data

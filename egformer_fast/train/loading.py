@@ -43,7 +43,7 @@ class LoadedRun:
         root: str | Path | None = None,
         missing: Sequence[str] = (),
     ) -> FolderDataset:
-        """The data set to run the model on, with the modalities that the model takes.
+        """The data set to run the model on, with the modalities that the model takes and the frame size of its run.
 
         Args:
             split: a split named in the description.
@@ -55,13 +55,16 @@ class LoadedRun:
             DataError, FileNotFoundError: see FolderDataset.
         """
         from egformer_fast.data import FolderDataset
+        from egformer_fast.data.transforms import Resize
 
+        size = self.config.size if self.config else None
         modalities = [name for name in self.model.modalities if name not in missing]
         if description is None:
             recorded = self.config.scored.root if self.config else None
             # A run folder that was moved to another machine leaves its data root behind.
             root = root or (recorded if recorded and Path(recorded).is_dir() else None)
-        return FolderDataset(description or self.description, root, split, modalities)
+        transform = None if size is None else Resize(size)
+        return FolderDataset(description or self.description, root, split, modalities, transform)
 
 
 def load_run(path: str | Path, device: str = "cpu") -> LoadedRun:

@@ -38,7 +38,7 @@ def make_domains(config: Config) -> tuple[FolderDataset, FolderDataset, FolderDa
     )
     weak = dataclasses.replace(
         data,
-        resize=target.resize or data.resize,
+        resize=config.size,
         scale=target.scale or data.scale,
         photometric=0.0,
         missing=0.0,
