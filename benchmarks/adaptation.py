@@ -1,0 +1,185 @@
+"""The sweep of adaptations: what labels of the source, and frames of the target without labels, are worth.
+
+    OMBRIA_ROOT=... python -m benchmarks.adaptation --runs RUNS [--parallel 2] [benchmark/run/seed ...]
+
+A run starts where `start` of its seed ended, goes on for the same minutes as the others of its benchmark, and ends as
+one file in benchmarks/results/adaptation; what has a file is skipped, what was stopped goes on from its last checkpoint.
+Labels of the target score the end of a run and choose nothing. `oracle` is trained on them, from nothing and as long as
+`start` and another run together. Each run has one thread; --parallel says how many run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.registry import RESULTS, machine, write_result
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SCENES = "train=300,val=60"
+SEEDS = (0, 1, 2)
+# What a part is worth: the adaptation without it. For seed 0 only.
+WITHOUT = {
+    "without_mix": "adapt.mix=false",
+    "without_masked": "adapt.masked=0",
+    "without_jitter": "adapt.jitter=0",
+    "without_rare_classes": "adapt.rare_temperature=null",
+    "without_drop_sensors": "adapt.drop_sensors=0",
+    "without_score_confidence": "adapt.score_confidence=false",
+    "without_score_alignment": "adapt.score_alignment=0",
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """start: configuration of the run on the source. minutes: of start, and of what goes on from it."""
+
+    start: str
+    adapt: str
+    minutes: tuple[float, float]
+    oracle: bool
+    split: str
+
+
+BENCHMARKS = {
+    "drawn": Benchmark("drawn.yaml", "adapt/drawn.yaml", (12, 12), oracle=True, split="val"),
+    "ombria": Benchmark("ombria.yaml", "adapt/ombria.yaml", (20, 20), oracle=False, split="all"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    benchmark: str
+    name: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.benchmark}/{self.name}/{self.seed}"
+
+    @property
+    def result(self) -> Path:
+        return RESULTS / "adaptation" / self.benchmark / f"{self.name}_{self.seed}.json"
+
+
+def sweep() -> list[Run]:
+    """Every run, `start` before what goes on from it."""
+    runs = []
+    for benchmark, its in BENCHMARKS.items():
+        for seed in SEEDS:
+            names = ["start", "source_only", "mean_teacher", *(["oracle"] if its.oracle else [])]
+            names += ["entropy", *(WITHOUT if benchmark == "drawn" else ())] if seed == SEEDS[0] else []
+            runs += [Run(benchmark, name, seed) for name in names]
+    return runs
+
+
+def call(*arguments: object) -> None:
+    """One command in a process of its own; SystemExit where it fails."""
+    line = [sys.executable, "-m", "egformer_fast.cli", *map(str, arguments)]
+    print(f"$ egformer-fast {' '.join(map(str, arguments))}", flush=True)
+    finished = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if finished.returncode != 0:
+        sys.exit(f"egformer-fast {arguments[0]}: {finished.stderr.strip()[-500:]}")
+
+
+def overrides(run: Run, runs: Path) -> list[str]:
+    its = BENCHMARKS[run.benchmark]
+    first, then = its.minutes
+    own = [f"train.seed={run.seed}", "train.threads=1", "train.autocast=none", "train.epochs=10000"]
+    minutes = {"start": first, "oracle": first + then}.get(run.name, then)
+    own += [f"train.max_minutes={minutes}"]
+    scenes = {place: runs / "scenes" / place / "dataset.yaml" for place in ("home", "away")}
+    if run.benchmark == "drawn":
+        own += [f"data.description={scenes['away' if run.name == 'oracle' else 'home']}"]
+    if run.name in ("start", "oracle"):
+        return own
+    if run.benchmark == "drawn":
+        own += [f"target.description={scenes['away']}"]
+    own += [f"model.weights={runs / run.benchmark / f'start_{run.seed}' / 'checkpoints' / 'last'}", "eval.every=1000"]
+    method = run.name if run.name in ("source_only", "entropy") else "mean_teacher"
+    return [*own, f"adapt.method={method}", *([WITHOUT[run.name]] if run.name in WITHOUT else [])]
+
+
+def execute(run: Run, runs: Path) -> None:
+    """Train or adapt to the end of the budget, score the end on the target, write the result."""
+    if run.result.is_file():
+        print(f"{run.key}: has a result file, skipped")
+        return
+    its, folder = BENCHMARKS[run.benchmark], runs / run.benchmark / f"{run.name}_{run.seed}"
+    trains = run.name in ("start", "oracle")
+    changes = overrides(run, runs)
+    command, config = ("train", its.start) if trains else ("adapt", its.adapt)
+    options = [part for change in changes for part in ("--set", change)]
+    call(command, "--config", CONFIGS / config, "--output", folder, "--resume", *options)
+    report = folder / "target.json"
+    call("eval", "--checkpoint", folder / "checkpoints" / "last", *target(run, runs), "--json", report)
+    scores = json.loads(report.read_text())
+    del scores["checkpoint"]  # where the run lay on this machine says nothing
+    said = [change for change in changes if "description=" not in change and "weights=" not in change]
+    write_result(
+        f"adaptation/{run.benchmark}/{run.name}_{run.seed}",
+        {
+            "command": f"python -m benchmarks.adaptation {run.key}",
+            "config": config,
+            "overrides": said,
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "machine": machine(),
+            "target": scores,
+        },
+    )
+
+
+def target(run: Run, runs: Path) -> list[str]:
+    """Options of `eval` for the frames that are scored."""
+    if run.benchmark == "drawn":
+        return ["--data", str(runs / "scenes" / "away" / "dataset.yaml"), "--split", "val"]
+    return ["--data", str(CONFIGS / "data" / "ombria_2021.yaml"), "--split", "all"]
+
+
+def draw_scenes(runs: Path) -> None:
+    for place in ("home", "away"):
+        call(
+            "make-data", "--out", runs / "scenes" / place, "--frames", 360, "--size", 128, "--splits", SCENES,
+            "--domain", place,
+        )  # fmt: skip
+
+
+def waves(chosen: list[Run]) -> list[list[Run]]:
+    """First what others start from, then the rest."""
+    return [[run for run in chosen if run.name == "start"], [run for run in chosen if run.name != "start"]]
+
+
+def summary(values: list[float]) -> dict[str, Any]:
+    """Mean and spread (largest less smallest) over the seeds."""
+    return {"mean": sum(values) / len(values), "spread": max(values) - min(values), "seeds": len(values)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.adaptation", description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/adaptation"), help="folder of the run folders")
+    parser.add_argument("--parallel", type=int, default=1, help="runs at once, a thread each (default 1)")
+    parser.add_argument("keys", nargs="*", metavar="benchmark/run/seed", help="default: all")
+    arguments = parser.parse_args()
+    known = {run.key: run for run in sweep()}
+    unknown = [key for key in arguments.keys if key not in known]
+    if unknown:
+        parser.error(f"unknown run {unknown[0]!r}; one of {', '.join(known)}")
+    chosen = [known[key] for key in arguments.keys or known]
+    runs = arguments.runs.resolve()
+    if any(run.benchmark == "drawn" and not run.result.is_file() for run in chosen):
+        draw_scenes(runs)
+    for wave in waves(chosen):
+        with ThreadPoolExecutor(arguments.parallel) as pool:
+            for outcome in [pool.submit(execute, run, runs) for run in wave]:
+                outcome.result()
+
+
+if __name__ == "__main__":
+    main()
