@@ -1,0 +1,314 @@
+"""benchmarks/gpu on the CPU with tiny shapes: what is written, what is refused, what a crash leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import checks, model_timing, op_timing, summary
+from benchmarks.gpu.agree import disagreement
+from benchmarks.gpu.baselines import Implementation
+from benchmarks.gpu.device import best_rate, ceilings
+from benchmarks.gpu.part import Part, watched
+from benchmarks.ops_cases import OPS
+from benchmarks.registry import write_result
+
+RATES = {"copy": 1e10, "gemm float32": 1e11, "gemm bfloat16": 1e10}
+TIMING = {"median_s", "min_s", "quartiles_s", "ratio", "ratio_quartiles", "rounds", "host_s", "peak_bytes"}
+BASELINES = {
+    "modality_score": {"eager", "compile"},
+    "modality_drop": {"eager", "compile"},
+    "modality_attention": {"eager", "compile", "sdpa", "sdpa compile", "flex"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _as_users_run_it():
+    """The benchmarks run without what the tests switch on."""
+    torch.use_deterministic_algorithms(False)
+
+
+def part(folder: Path, name: str = "made", seconds: float = 1000.0) -> Part:
+    return Part(name, "cpu", folder, True, time.time() + seconds)
+
+
+def read(folder: Path, name: str = "made") -> dict:
+    return json.loads((folder / f"cpu_{name}.json").read_text())
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_implementation_of_an_op_agrees_and_is_timed(op, tmp_path):
+    """FlexAttention has no backward on the CPU: that is recorded, and is no failure of ours."""
+    assert op_timing.run(part(tmp_path, op), op, RATES) == 0
+    data = read(tmp_path, op)
+    assert data["complete"] and data["rehearsal"] and data["device"] == "cpu" and data["running"] is None
+    assert {"commit", "date", "command", "lost", "not_reached"} <= set(data)
+    assert {"processor", "torch", "triton", "cuda"} <= set(data["machine"])
+    assert len(data["rows"]) == 4
+    for row in data["rows"]:
+        absent = {"flex"} if op == "modality_attention" and row["what"] != "forward" else set()
+        assert set(row["timings"]) >= (BASELINES[op] | {"reference"}) - absent
+        assert not absent & set(row["timings"])
+        for timing in row["timings"].values():
+            assert TIMING | {"bytes_per_s", "of_copy"} <= set(timing) and timing["median_s"] > 0
+            assert ("of_gemm" in timing) == (op == "modality_attention")
+    assert {failure["implementation"] for failure in data["failures"]} == (
+        {"flex"} if op == "modality_attention" else set()
+    )
+    assert all("does not support backward on CPU" in failure["error"] for failure in data["failures"])
+    assert f"{op}: 4 rows" in summary.report(tmp_path, "cpu")
+
+
+def implementations_with(**others):
+    """For modality_score: eager, and others."""
+
+    def make(op, case, device):
+        return {"eager": Implementation("eager", case.plain)} | {
+            name: Implementation(kind, lambda *inputs, call=call: call(case, *inputs))
+            for name, (kind, call) in others.items()
+        }
+
+    return make
+
+
+def broken(case, *inputs):
+    raise ValueError("not today\nsecond line")
+
+
+def test_what_computes_something_else_or_raises_is_recorded_and_not_timed(tmp_path, monkeypatch):
+    wrong = implementations_with(
+        other=("baseline", lambda case, *inputs: 1.5 * case.plain(*inputs)),
+        broken=("baseline", broken),
+        ours=("ours", lambda case, *inputs: case.ours(*inputs)),
+        off=("ours", lambda case, *inputs: case.ours(*inputs) + 1e-3),
+    )
+    monkeypatch.setattr(op_timing, "implementations", wrong)
+    assert op_timing.run(part(tmp_path), "modality_score", RATES) == 1
+    data = read(tmp_path)
+    assert all("eager" in row["timings"] and "ours" in row["timings"] for row in data["rows"])
+    assert not any({"other", "broken"} & set(row["timings"]) for row in data["rows"])
+    errors = {(f["implementation"], f["where"]["what"], f["where"]["dtype"]): f for f in data["failures"]}
+    assert "disagrees with the reference in score" in errors["other", "forward", "float32"]["error"]
+    assert "disagrees with the reference in" in errors["other", "forward + backward", "bfloat16"]["error"]
+    assert errors["broken", "forward", "bfloat16"]["error"] == "ValueError: not today"
+    assert errors["off", "forward", "float32"]["ours"] and not errors["broken", "forward", "float32"]["ours"]
+
+
+def test_a_baseline_that_is_not_the_op_is_found_in_float64(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        op_timing,
+        "implementations",
+        lambda op, case, device: {"eager": Implementation("eager", lambda *i: case.plain(*i) * (1 + 1e-6))},
+    )
+    op_timing.run(part(tmp_path), "modality_score", RATES)
+    assert all(row["timings"] == {} for row in read(tmp_path)["rows"])
+    assert len(read(tmp_path)["failures"]) == 4
+
+
+def test_agreement_bounds():
+    exact = [torch.tensor([1.0, -2.0], dtype=torch.float64)]
+    plain = [torch.tensor([1.0, -2.0001])]
+
+    def judge(kind, shift, dtype=torch.float32):
+        return disagreement(kind, [(exact[0] + shift).to(dtype)], exact, plain, ["y"])
+
+    assert judge("ours", 1.9e-4) is None and judge("baseline", 7.9e-4) is None
+    assert "error 3.000e-04, bound 2.0" in judge("ours", 3e-4) and "in y" in judge("baseline", 9e-4)
+    assert judge("eager", 1e-9, torch.float64) is None and judge("eager", 1e-8, torch.float64) is not None
+    for bad in (math.nan, math.inf):
+        assert "error inf" in judge("ours", bad)
+        assert disagreement("ours", exact, exact, [torch.tensor([bad, 1.0])], ["y"]) is not None
+    assert disagreement("ours", [torch.zeros(3)], exact, plain, ["y"]) is not None
+    assert disagreement("ours", [], exact, plain, ["y"]) == "gives 0 results, the reference 1"
+    # One that is zero but for rounding is judged by the size of the others.
+    noise = torch.tensor([1e-17], dtype=torch.float64)
+    tensors = [*exact, noise], [*plain, noise.float()]
+    assert disagreement("ours", [exact[0].float(), torch.tensor([1e-7])], *tensors, ["y", "z"]) is None
+    assert disagreement("ours", [exact[0].float(), torch.tensor([1e-5])], *tensors, ["y", "z"]) is not None
+
+
+def test_no_time_is_recorded_place_by_place(tmp_path):
+    assert op_timing.run(part(tmp_path, seconds=-1.0), "modality_drop", RATES) == 1
+    assert len(read(tmp_path)["not_reached"]) == 2 and read(tmp_path)["rows"] == []
+
+
+def test_model(tmp_path, monkeypatch):
+    """Eager variants are timed; what needs a GPU is recorded."""
+    monkeypatch.setattr(model_timing, "places", lambda tiny, places=model_timing.places: [next(places(tiny))])
+    assert model_timing.run(part(tmp_path)) == 0
+    (row,) = read(tmp_path)["rows"]
+    assert "reference eager" in row["timings"] and {"device_s", "median_s", "peak_bytes"} <= set(
+        row["timings"]["reference eager"]
+    )
+    assert {f["error"] for f in read(tmp_path)["failures"]} == {"RuntimeError: CUDA graphs need a GPU"}
+    logits = torch.tensor([1.0, 4.0])
+    assert model_timing.disagreement(logits + 0.001, logits, logits) is None
+    assert "error 1.000e-01" in str(model_timing.disagreement(logits + 0.1, logits, logits))
+
+
+CRASH = """
+import os, sys, time
+from pathlib import Path
+from benchmarks.gpu.part import Part
+
+part = Part("made", "cpu", Path(sys.argv[1]), True, time.time() + 100)
+part.resume()
+for place in ({"stage": 0}, {"stage": 1}):
+    if part.has(place):
+        continue
+    for name in ("good", "bad"):
+        if name not in part.data["lost"]:
+            part.begin(place, name)
+            if name == "bad" and place["stage"] == 1:
+                os.abort()
+    part.add([place])
+sys.exit(part.finish())
+"""
+
+
+def test_a_crash_costs_only_what_crashed(tmp_path, capfd):
+    status = watched([sys.executable, "-c", CRASH, str(tmp_path)], tmp_path / "cpu_made.json", time.time() + 100)
+    data = read(tmp_path)
+    assert status == 1 and data["complete"] and data["lost"] == ["bad"]
+    assert data["rows"] == [{"stage": 0}, {"stage": 1}]
+    (failure,) = data["failures"]
+    assert failure["where"] == {"stage": 1} and failure["error"] == "the process ended with status -6"
+    assert "started again without what ended it" in capfd.readouterr().err
+
+
+def test_a_part_that_hangs_or_never_begins_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.gpu.part.GRACE", 1.0)
+    path = tmp_path / "cpu_made.json"
+    started = time.monotonic()
+    assert watched(["sleep", "60"], path, time.time()) == 2
+    assert watched(["false"], path, time.time() + 100) == 2
+    assert time.monotonic() - started < 30
+
+
+def test_a_lost_device_ends_the_process(tmp_path, monkeypatch):
+    def lost(device):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("benchmarks.gpu.part.synchronize", lost)
+    monkeypatch.setattr(op_timing, "implementations", implementations_with(bad=("ours", broken)))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        op_timing.run(part(tmp_path), "modality_score", RATES)
+    data = read(tmp_path)
+    assert data["lost"] == ["bad"] and not data["complete"] and data["running"] is None
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path):
+    write_result("made", {"rows": [1]}, tmp_path)
+    with pytest.raises(TypeError):
+        write_result("made", {"rows": [object()]}, tmp_path)
+    assert json.loads((tmp_path / "made.json").read_text()) == {"rows": [1]}
+    assert [path.name for path in tmp_path.iterdir()] == ["made.json"]
+
+
+def test_ceilings_and_rates(tmp_path):
+    found = ceilings("cpu", tiny=True)
+    assert set(found) == {"copy", "gemm float32", "gemm bfloat16", "gemm float16"}
+    assert all(rate > 0 for rate in found.values())
+    times = iter([3.0, 2.0, 5.0, 4.0, 6.0])
+    assert best_rate(8.0, lambda: None, lambda run: next(times), 0.0) == 4.0
+
+
+def test_without_a_gpu_a_part_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert command.main(["ops", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+TESTS = """
+import time, pytest
+from pathlib import Path
+
+@pytest.mark.parametrize("device", ["reference-cpu", "cuda-cuda"])
+def test_strided_input(device):
+    assert device == "reference-cpu", "wrong on a GPU"
+
+def test_slow():
+    Path(__file__).with_name("begun").touch()
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def small_tests(tmp_path, monkeypatch):
+    """A test file that needs no torch, in place of the op tests."""
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / checks.FILES[1]).write_text(TESTS)
+    monkeypatch.setattr(checks, "TESTS", folder)
+    return checks.FILES[1]
+
+
+def test_jobs_of_pytest_are_counted(tmp_path, small_tests):
+    """One job passes, one fails, one selects nothing."""
+    jobs = [checks.Job("any", small_tests, select) for select in ("reference-cpu", "strided_input", "no_such_test")]
+    assert checks.finish(part(tmp_path), jobs, 2) == 1
+    good, bad, empty = read(tmp_path)["rows"]
+    assert (good["passed"], good["failed"], good["problem"]) == (1, 0, None)
+    assert (bad["passed"], bad["failed"], bad["problem"]) == (1, 1, "status 1")
+    assert (empty["passed"], empty["problem"]) == (0, "status 5")
+    errors = [failure["error"] for failure in read(tmp_path)["failures"]]
+    assert errors[0].startswith("status 1, 1 failed; test_strided_input[cuda-cuda]: AssertionError: wrong on a GPU")
+    assert len(errors) == 2
+
+
+def test_a_job_that_takes_too_long_keeps_what_it_has_shown(tmp_path, small_tests, monkeypatch):
+    """The time is up as soon as the second test has begun: it does not count as passed."""
+
+    class Impatient(subprocess.Popen):
+        def communicate(self, input=None, timeout=None):
+            while timeout is not None and timeout > 100:
+                if (tmp_path / "tests" / "begun").exists():
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+                time.sleep(0.05)
+            return super().communicate(input, timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", Impatient)
+    assert checks.finish(part(tmp_path), [checks.Job("any", small_tests, "reference-cpu or slow")], 1) == 1
+    (row,) = read(tmp_path)["rows"]
+    assert (row["passed"], row["failed"], row["problem"]) == (1, 0, "stopped: its time was up")
+
+
+def test_junit_reports_are_read(tmp_path):
+    report = tmp_path / "junit.xml"
+    assert checks.read_junit(report, False)["passed"] == 0
+    cases = (
+        '<testcase name="a"/>',
+        '<testcase name="b"><failure message="assert 1&#10;more"/></testcase>',
+        '<testcase name="c"><skipped/></testcase>',
+        '<testcase name="d"><error message=""/></testcase>',
+    )
+    report.write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
+    counts = checks.read_junit(report, False)
+    assert (counts["passed"], counts["failed"], counts["skipped"]) == (1, 2, 1)
+    assert counts["failures"] == [{"test": "b", "error": "assert 1"}, {"test": "d", "error": ""}]
+
+
+def test_the_sanitizer_runs_the_tests_where_it_is(tmp_path, monkeypatch, small_tests):
+    monkeypatch.setattr(checks, "PLACES", ())
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.run_sanitizer(part(tmp_path)) == 0
+    assert "not on PATH" in read(tmp_path)["absent"]
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text('#!/bin/sh\necho "$@" > "$0.words"\nshift 4\nexec "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(checks, "usable_backends", lambda device: ["reference"])
+    assert checks.run_sanitizer(part(tmp_path)) == 0
+    (row,) = read(tmp_path)["rows"]
+    assert row["passed"] == 1 and row["backend"] == "reference, memcheck"
+    assert Path(f"{tool}.words").read_text().startswith("--tool memcheck --error-exitcode 99 ")
