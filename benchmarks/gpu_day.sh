@@ -128,11 +128,13 @@ find_nvcc() {
   command -v nvcc > /dev/null
 }
 
-# The library with CUDA kernels for this chip alone, into the checkout, where git ignores it.
+# The library with CUDA kernels for this chip alone, moved into the checkout, where git ignores it.
 build() {
   local arch
   arch=$("$python" -c 'import torch; print("%d%d" % torch.cuda.get_device_capability())')
-  EGFORMER_CUDA=1 EGFORMER_CUDA_ARCHS="$arch-real" "$python" setup.py build_ext --inplace --build-temp "$work/cmake"
+  EGFORMER_CUDA=1 EGFORMER_CUDA_ARCHS="$arch-real" "$python" setup.py build_ext --build-lib "$work/lib" \
+    --build-temp "$work/cmake"
+  mv -f "$work/lib/egformer_fast/_C.so" "$work/lib/egformer_fast/_build.json" egformer_fast/
   "$python" -c 'from egformer_fast.ops._backend import refusal as r; import sys; sys.exit(r("cuda", "cuda"))'
 }
 
@@ -142,7 +144,12 @@ export python work
 say "environment: $python; results in $out"
 PYTHONPATH="$PWD/$work/site${PYTHONPATH:+:$PYTHONPATH}" PATH="$PWD/$work/site/bin:$(dirname "$(command -v "$python")"):$PATH"
 export PYTHONPATH PATH
-measure() { step "$1" "$2" "$python" -m benchmarks.gpu "$1" --device "$device" --out "$out" --seconds @SECONDS@ "${tiny[@]}" || true; }
+# measure PART SECONDS N: the part, for SECONDS at most and for an N-th of the time that is left.
+measure() {
+  local limit=$(((budget - SECONDS) / $3))
+  [ "$limit" -lt "$2" ] || limit=$2
+  step "$1" "$limit" "$python" -m benchmarks.gpu "$1" --device "$device" --out "$out" --seconds @SECONDS@ "${tiny[@]}" || true
+}
 
 [ "$device" = cpu ] || step packages 60 bash -euc add_missing || true
 if wants build; then
@@ -150,12 +157,12 @@ if wants build; then
   elif find_nvcc; then step build 240 bash -euc build || true
   else say "build: there is no nvcc; Triton alone"; fi
 fi
-wants ceilings && measure ceilings 40
-wants tests && measure tests 150
-wants compile && measure compile 100
-wants ops && measure ops 150
-wants model && measure model 90
-wants sanitizer && measure sanitizer 90
+wants ceilings && measure ceilings 40 1
+wants tests && measure tests 150 4
+wants compile && measure compile 110 3
+wants ops && measure ops 180 2
+wants model && measure model 90 1
+wants sanitizer && measure sanitizer 90 1
 
 rm -f "$out"/*.partial
 say "after $SECONDS s:"

@@ -7,7 +7,6 @@ op). compile fills the caches of torch.compile and Triton for ops, on all cores.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import subprocess
@@ -23,6 +22,8 @@ from benchmarks.gpu.device import ceilings, slug
 from benchmarks.gpu.part import ROOT, Part, watched
 from benchmarks.ops_cases import OPS
 from benchmarks.registry import RESULTS
+
+SHARES = {"modality_attention": 3.0, "modality_drop": 1.0, "modality_score": 1.0}  # of the time for ops
 
 
 def parsed(words: list[str] | None) -> argparse.Namespace:
@@ -69,9 +70,10 @@ def rates(args: argparse.Namespace) -> dict[str, float]:
 
 def run_ops(args: argparse.Namespace) -> int:
     """One op after the other, each in processes of its own."""
-    stop, status = time.time() + args.seconds, 0
-    for number, op in enumerate(OPS):
-        seconds = max(0.0, stop - time.time()) / (len(OPS) - number)
+    stop, status, shares = time.time() + args.seconds, 0, dict(SHARES)
+    for op in OPS:
+        seconds = max(0.0, stop - time.time()) * shares[op] / sum(shares.values())
+        del shares[op]
         part = part_of(op, args)
         status = max(status, watched(child(args, "op", seconds, "--op", op), part.path, time.time() + seconds))
     return status
@@ -94,15 +96,23 @@ def run_whole_model(args: argparse.Namespace) -> int:
     return model_timing.run(part)
 
 
-def run_compile(args: argparse.Namespace) -> int:
-    """A process an op and four places, attention's first: they take longest. A job that fails is no failure here."""
-    until, places = time.time() + args.seconds, list(op_timing.stages(args.tiny))
-    jobs = [
-        ("--op", op, "--only", f"{begin}:{begin + 4}") for begin, op in itertools.product(range(0, len(places), 4), OPS)
+def compile_jobs(places: int) -> list[list[str]]:
+    """Arguments of compile-places: a process for every place of attention, which has most to compile, else for four."""
+    found = [
+        (begin, "--op", op, "--only", f"{begin}:{begin + step}")
+        for op, step in (("modality_attention", 1), ("modality_drop", 4), ("modality_score", 4))
+        for begin in range(0, places, step)
     ]
+    return [words for _, *words in sorted(found)]
+
+
+def run_compile(args: argparse.Namespace) -> int:
+    """Compile what ops needs, many processes at once. A job that fails is no failure here: ops meets it again."""
+    until = time.time() + args.seconds
+    jobs = compile_jobs(len(list(op_timing.stages(args.tiny))))
     environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
-    def run(job: tuple[str, ...]) -> None:
+    def run(job: list[str]) -> None:
         left = until - time.time()
         if left > 0:
             try:

@@ -6,6 +6,7 @@
     sdpa compile   torch.compile of that
     flex           attention: FlexAttention over all modalities, a block mask that skips dropped ones and the bias as a
                    score modification; mask included in the call, since every frame keeps other modalities
+    flex gathered  attention: gather, then FlexAttention with the bias as a score modification
     cuda, triton   our backends that can run on the device (on the CPU: cpu and reference)
 
 Without a GPU, torch.compile stops before code generation ("aot_eager"): the rehearsal is of the calls, not of the code.
@@ -33,9 +34,14 @@ class Implementation:
     call: Call  # of the case's inputs
 
 
+def gathered(tokens: Tensor, index: Tensor) -> Tensor:
+    """(B, M, H, Nk, D) -> (B, H, K * Nk, D): the tokens of kept modalities."""
+    sample = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
+    return tokens[sample, index].transpose(1, 2).flatten(2, 3)
+
+
 def eager_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) -> Tensor:
-    sample = torch.arange(q.shape[0], device=q.device).unsqueeze(1)
-    keys, values = (t[sample, index].transpose(1, 2).flatten(2, 3) for t in (k, v))
+    keys, values = gathered(k, index), gathered(v, index)
     logits = q @ keys.mT * q.shape[-1] ** -0.5 + bias.repeat_interleave(k.shape[3], 1)[:, None, None, :].to(q.dtype)
     return logits.softmax(-1) @ values
 
@@ -56,6 +62,17 @@ def flex_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor)
     keys, values = (t.transpose(1, 2).flatten(2, 3) for t in (k, v))
     mask = flex.create_block_mask(is_kept, batch, None, q.shape[2], keys.shape[2], device=k.device)
     return flex.flex_attention(q, keys, values, score_mod=with_prior, block_mask=mask)
+
+
+def flex_gathered(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) -> Tensor:
+    from torch.nn.attention import flex_attention as flex
+
+    tokens = k.shape[3]
+
+    def with_bias(logit: Tensor, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return logit + bias[b, key // tokens]
+
+    return flex.flex_attention(q, gathered(k, index), gathered(v, index), score_mod=with_bias)
 
 
 @functools.cache
@@ -101,6 +118,7 @@ def implementations(op: str, case: Case, device: str) -> dict[str, Implementatio
             "sdpa": case.plain,
             "sdpa compile": compiled(case.plain, backend),
             "flex": compiled(flex_attention, backend),
+            "flex gathered": compiled(flex_gathered, backend),
         }
     found = {n: Implementation("eager" if n == "eager" else "baseline", of(e)) for n, e in expressions.items()}
     return found | {n: Implementation("ours", on_backend(n, case.ours)) for n in usable_backends(device)}

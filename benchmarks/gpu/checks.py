@@ -70,7 +70,7 @@ def run_job(job: Job, until: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         report = Path(work) / "junit.xml"
         command = [*job.prefix, sys.executable, "-m", "pytest", str(TESTS / job.file), f"--junitxml={report}"]
-        command += ["-p", "no:cacheprovider", *(["-k", job.select] if job.select else [])]
+        command += ["-p", "no:cacheprovider", "--hypothesis-profile=brief", *(["-k", job.select] if job.select else [])]
         # cuBLAS gives the same bits twice only with a workspace of its own choosing.
         environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **dict(job.environment)}
         process = subprocess.Popen(

@@ -8,7 +8,6 @@ of device.py.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -26,7 +25,7 @@ from benchmarks.timing import alternate
 from egformer_fast import use_backend
 from egformer_fast.models.egformer import default_keep
 
-DTYPES = (torch.bfloat16, torch.float32)
+GRID = ((torch.bfloat16, 1024, 1), (torch.bfloat16, 512, 1), (torch.bfloat16, 1024, 4), (torch.float32, 1024, 1))
 WAYS: tuple[tuple[str, Callable[..., Callable[[], None]]], ...] = (
     ("forward", forward),
     ("forward + backward", both_ways),
@@ -40,11 +39,12 @@ NAMES = {  # of outputs, then of the inputs that gradients are of
 
 def stages(tiny: bool) -> Iterator[tuple[torch.dtype, Stage]]:
     """The places, the most wanted ones first; tiny: one a dtype."""
-    sizes, batches = ((128,), (2,)) if tiny else ((1024, 512), (1, 4))
-    for dtype, batch, size in itertools.product(DTYPES, batches, sizes):
+    half, single = torch.bfloat16, torch.float32
+    grid = ((half, 128, 2), (single, 128, 2)) if tiny else GRID
+    for dtype, size, batch in grid:
         slots = MODALITIES
         for number, keep in enumerate(default_keep(MODALITIES)):
-            if not tiny or number == (0 if dtype == torch.bfloat16 else 2):
+            if not tiny or number == (0 if dtype == half else 2):
                 yield dtype, Stage("mit_b0", size, number, batch, keep, slots)
             slots = keep
 

@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import checks, model_timing, op_timing, summary
-from benchmarks.gpu.agree import disagreement
-from benchmarks.gpu.baselines import Implementation
+from benchmarks.gpu.agree import disagreement, outputs_of
+from benchmarks.gpu.baselines import Implementation, eager_attention
 from benchmarks.gpu.device import best_rate, ceilings
 from benchmarks.gpu.part import Part, watched
 from benchmarks.ops_cases import OPS
@@ -26,8 +26,9 @@ TIMING = {"median_s", "min_s", "quartiles_s", "ratio", "ratio_quartiles", "round
 BASELINES = {
     "modality_score": {"eager", "compile"},
     "modality_drop": {"eager", "compile"},
-    "modality_attention": {"eager", "compile", "sdpa", "sdpa compile", "flex"},
+    "modality_attention": {"eager", "compile", "sdpa", "sdpa compile", "flex", "flex gathered"},
 }
+FLEX = {"flex", "flex gathered"}
 
 
 @pytest.fixture(autouse=True)
@@ -54,14 +55,14 @@ def test_every_implementation_of_an_op_agrees_and_is_timed(op, tmp_path):
     assert {"processor", "torch", "triton", "cuda"} <= set(data["machine"])
     assert len(data["rows"]) == 4
     for row in data["rows"]:
-        absent = {"flex"} if op == "modality_attention" and row["what"] != "forward" else set()
+        absent = FLEX if op == "modality_attention" and row["what"] != "forward" else set()
         assert set(row["timings"]) >= (BASELINES[op] | {"reference"}) - absent
         assert not absent & set(row["timings"])
         for timing in row["timings"].values():
             assert TIMING | {"bytes_per_s", "of_copy"} <= set(timing) and timing["median_s"] > 0
             assert ("of_gemm" in timing) == (op == "modality_attention")
     assert {failure["implementation"] for failure in data["failures"]} == (
-        {"flex"} if op == "modality_attention" else set()
+        FLEX if op == "modality_attention" else set()
     )
     assert all("does not support backward on CPU" in failure["error"] for failure in data["failures"])
     assert f"{op}: 4 rows" in summary.report(tmp_path, "cpu")
@@ -133,6 +134,33 @@ def test_agreement_bounds():
     tensors = [*exact, noise], [*plain, noise.float()]
     assert disagreement("ours", [exact[0].float(), torch.tensor([1e-7])], *tensors, ["y", "z"]) is None
     assert disagreement("ours", [exact[0].float(), torch.tensor([1e-5])], *tensors, ["y", "z"]) is not None
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_expressions_stay_on_the_device_of_their_inputs(op):
+    """On the meta device, which like a GPU refuses to mix with CPU tensors; FlexAttention refuses it too."""
+    for _, stage in op_timing.stages(False):
+        case = OPS[op][0](stage, "meta", torch.bfloat16)
+        wanted = [(t.device.type, t.shape) for t in outputs_of(case.ours, case.inputs)]
+        for plain in [case.plain] + [eager_attention] * (op == "modality_attention"):
+            got = outputs_of(plain, [*case.inputs, *case.constants])
+            assert [(t.device.type, t.shape) for t in got] == wanted
+        assert case.forward.moved > 0 and case.both.moved > case.forward.moved
+
+
+def test_jobs_that_compile_cover_every_place_once():
+    places = len(list(op_timing.stages(False)))
+    covered = {op: [] for op in OPS}
+    for _, op, _, span in command.compile_jobs(places):
+        begin, end = map(int, span.split(":"))
+        covered[op] += range(begin, min(end, places))
+    assert all(sorted(numbers) == list(range(places)) for numbers in covered.values())
+
+
+def test_compiling_alone_survives_what_does_not_compile(monkeypatch, capsys):
+    monkeypatch.setattr(op_timing, "implementations", implementations_with(broken=("baseline", broken)))
+    op_timing.compile_only("modality_score", "cpu", list(op_timing.stages(True)))
+    assert capsys.readouterr().out.count("broken: ValueError('not today") == 2
 
 
 def test_no_time_is_recorded_place_by_place(tmp_path):
@@ -248,6 +276,7 @@ def small_tests(tmp_path, monkeypatch):
     folder = tmp_path / "tests"
     folder.mkdir()
     (folder / checks.FILES[1]).write_text(TESTS)
+    (folder / "conftest.py").write_text('from hypothesis import settings\nsettings.register_profile("brief")\n')
     monkeypatch.setattr(checks, "TESTS", folder)
     return checks.FILES[1]
 
