@@ -149,12 +149,20 @@ def usable(part: Part, where: dict[str, Any], exact: Tensor) -> dict[str, tuple[
     return found
 
 
+def exact_logits(where: dict[str, Any], device: str) -> Tensor:
+    """The reference backend's in float32, convolutions without TF32."""
+    inputs = frame(where["size"], where["batch"], torch.float32, device)
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with use_backend("reference"):
+            return model_of(torch.float32, device)(inputs, keep=tuple(where["keep"]))
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def measure(part: Part, where: dict[str, Any]) -> None:
-    inputs = frame(where["size"], where["batch"], torch.float32, part.device)
-    with use_backend("reference"):
-        exact = model_of(torch.float32, part.device)(inputs, keep=tuple(where["keep"]))
-    del inputs
-    variants = usable(part, where, exact)
+    variants = usable(part, where, exact_logits(where, part.device))
     part.begin(where)
     runs = {name: run for name, (run, _) in variants.items()}
     rounds, warmup = (3, 1) if part.tiny else (20, 5)
@@ -172,7 +180,7 @@ def measure(part: Part, where: dict[str, Any]) -> None:
 
 def run(part: Part) -> int:
     """All places, until the time is up."""
-    part.data["parameters_bytes_float32"] = 4 * sum(p.numel() for p in model_of(torch.float32, "cpu").parameters())
+    part.data["cudnn_tf32"] = torch.backends.cudnn.allow_tf32  # of float32 convolutions; torch's default is True
     for where in places(part.tiny):
         if part.has(where):
             continue
