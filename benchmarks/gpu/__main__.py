@@ -1,6 +1,6 @@
 """python -m benchmarks.gpu PART: one part of the GPU measurements; benchmarks/gpu_day.sh runs them all.
 
-ready: whether torch reaches a GPU. ceilings, tests, sanitizer, ops, model write <chip>_<part>.json (ops: a file an
+ceilings, tests, sanitizer, ops, model write <chip>_<part>.json (ops: a file an
 op). compile fills the caches of torch.compile and Triton for ops, on all cores. summary prints what the files say.
 """
 
@@ -45,12 +45,6 @@ def part_of(name: str, args: argparse.Namespace) -> Part:
 def child(args: argparse.Namespace, part: str, seconds: float, *more: str) -> list[str]:
     words = ["--device", args.device, "--out", str(args.out), "--seconds", f"{seconds:.1f}", *more]
     return [sys.executable, "-m", "benchmarks.gpu", part, *words, *(["--tiny"] if args.tiny else [])]
-
-
-def run_ready(args: argparse.Namespace) -> int:
-    found = torch.cuda.is_available()
-    print(torch.cuda.get_device_name() if found else f"torch {torch.__version__} reaches no GPU")
-    return 0 if found else 1
 
 
 def run_ceilings(args: argparse.Namespace) -> int:
@@ -139,7 +133,6 @@ def run_summary(args: argparse.Namespace) -> int:
 
 
 PARTS = {
-    "ready": run_ready,
     "ceilings": run_ceilings,
     "tests": lambda args: checks.run_tests(part_of("tests", args)),
     "sanitizer": lambda args: checks.run_sanitizer(part_of("sanitizer", args)),
@@ -153,7 +146,7 @@ CHILDREN = {"op": run_op, "whole-model": run_whole_model, "compile-places": run_
 
 def main(words: list[str] | None = None) -> int:
     args = parsed(words)
-    if args.part not in ("ready",) and args.device.startswith("cuda") and not torch.cuda.is_available():
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
         print(
             f"benchmarks.gpu: torch {torch.__version__} reaches no GPU; --device cpu --tiny rehearses", file=sys.stderr
         )

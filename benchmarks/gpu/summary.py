@@ -52,22 +52,26 @@ def latencies(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{row['size']}, batch {row['batch']}, {row['dtype']}, keep {row['keep']}: {', '.join(found)} ms"
 
 
+def details(name: str, data: dict[str, Any]) -> Iterator[str]:
+    """The figures of a part; a rehearsal has none that mean anything."""
+    if name in ("tests", "sanitizer"):
+        yield from tests(data["rows"])
+    elif data["rehearsal"]:
+        yield "figures of a rehearsal, which mean nothing"
+    elif name == "ceilings":
+        yield from (f"{what}: {rate:.3e} a second" for row in data["rows"] for what, rate in row["rates"].items())
+    elif name == "model":
+        yield from latencies(data["rows"])
+    else:
+        yield from speedups(data["rows"])
+
+
 def report(folder: Path, chip: str) -> str:
     """The whole text."""
     lines = []
     for name, data in parts(folder, chip):
-        lines.append(f"{name}: {state(data)}" + ("  [rehearsal: figures mean nothing]" if data["rehearsal"] else ""))
-        details: Iterator[str] = iter(())
-        if name == "ceilings":
-            details = (f"{what}: {rate:.3e} a second" for row in data["rows"] for what, rate in row["rates"].items())
-        elif name in ("tests", "sanitizer"):
-            details = tests(data["rows"])
-        elif name == "model":
-            details = latencies(data["rows"])
-        elif name.startswith("modality_"):
-            details = speedups(data["rows"])
-        lines += [f"  {line}" for line in details]
-        lines += [
-            f"  ours failed: {f['implementation']} at {f['where']}: {f['error']}" for f in data["failures"] if f["ours"]
-        ]
+        lines.append(f"{name}, {data['date']}: {state(data)}")
+        lines += [f"  {line}" for line in details(name, data)]
+        ours = [failure for failure in data["failures"] if failure["ours"]]
+        lines += [f"  failed: {f['implementation']} at {f['where']}: {f['error']}" for f in ours]
     return "\n".join(lines) if lines else f"nothing was written to {folder}"

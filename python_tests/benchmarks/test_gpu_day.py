@@ -94,7 +94,7 @@ def test_a_rehearsal_writes_marked_results_and_leaves_the_checkout_alone(day, tm
     before, out = state(), tmp_path / "out"
     done = day("--rehearse", "--python", sys.executable, "--parts", "build ceilings", "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "ceilings: 1 rows  [rehearsal: figures mean nothing]" in done.stdout
+    assert "1 rows\n  figures of a rehearsal, which mean nothing\n" in done.stdout
     assert done.stdout.endswith("gpu_day: all parts passed\n")
     data = json.loads((out / "cpu_ceilings.json").read_text())
     assert data["rehearsal"] and data["device"] == "cpu" and data["rows"][0]["rates"]["copy"] > 0

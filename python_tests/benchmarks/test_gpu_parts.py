@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from gpu_parts import part, read
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import checks, model_timing, op_timing, summary
+from benchmarks.gpu import model_timing, op_timing, summary
 from benchmarks.gpu.agree import disagreement, outputs_of
 from benchmarks.gpu.baselines import Implementation, eager_attention
 from benchmarks.gpu.device import best_rate, ceilings
-from benchmarks.gpu.part import Part, watched
+from benchmarks.gpu.part import watched
 from benchmarks.ops_cases import OPS
 from benchmarks.registry import write_result
 
@@ -37,14 +36,6 @@ FLEX = {"flex", "flex gathered"}
 def _as_users_run_it():
     """The benchmarks run without what the tests switch on."""
     torch.use_deterministic_algorithms(False)
-
-
-def part(folder: Path, name: str = "made", seconds: float = 1000.0) -> Part:
-    return Part(name, "cpu", folder, True, time.time() + seconds)
-
-
-def read(folder: Path, name: str = "made") -> dict:
-    return json.loads((folder / f"cpu_{name}.json").read_text())
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -67,7 +58,8 @@ def test_every_implementation_of_an_op_agrees_and_is_timed(op, tmp_path):
         FLEX if op == "modality_attention" else set()
     )
     assert all("does not support backward on CPU" in failure["error"] for failure in data["failures"])
-    assert f"{op}: 4 rows" in summary.report(tmp_path, "cpu")
+    text = summary.report(tmp_path, "cpu")
+    assert text.startswith(f"{op}, {data['date']}: 4 rows") and "which mean nothing" in text
 
 
 def implementations_with(**others):
@@ -261,95 +253,39 @@ def test_ceilings_and_rates(tmp_path):
     assert best_rate(8.0, lambda: None, lambda run: next(times), 0.0) == 4.0
 
 
+def test_summary(tmp_path):
+    """Speedups are over the fastest baseline of a place; what failed of ours is said, what failed of others counted."""
+    common = {"rehearsal": False, "date": "2026-01-01", "complete": True, "lost": [], "not_reached": [], "failures": []}
+    place = {"what": "forward", "dtype": "float32"}
+    rows = [
+        {**place, "timings": {name: {"median_s": seconds} for name, seconds in timings.items()}}
+        for timings in ({"eager": 8.0, "sdpa": 4.0, "triton": 1.0}, {"eager": 2.0, "triton": 2.0}, {"triton": 1.0})
+    ]
+    failures = [
+        {"where": {"stage": 1}, "implementation": name, "error": "no", "ours": name == "cuda"}
+        for name in ("cuda", "flex")
+    ]
+    lost = {"failures": failures, "lost": ["cuda"], "complete": False, "not_reached": [{}]}
+    write_result("paper_modality_drop", {**common, **lost, "rows": rows}, tmp_path)
+    write_result("paper_ceilings", {**common, "rows": [{"rates": {"copy": 2e12}}]}, tmp_path)
+    timings = {"triton graph": {"median_s": 0.002}}
+    row = {"size": 512, "batch": 1, "dtype": "bfloat16", "keep": [1], "timings": timings}
+    write_result("paper_model", {**common, "rows": [row]}, tmp_path)
+    assert summary.report(tmp_path, "paper").splitlines() == [
+        "ceilings, 2026-01-01: 1 rows",
+        "  copy: 2.000e+12 a second",
+        "modality_drop, 2026-01-01: 3 rows, not finished, 2 failures, 1 of ours, left out after a crash: cuda,"
+        " no time for 1 places",
+        "  triton, forward, float32: 2.00x the fastest baseline (2 places, lowest 1.00x)",
+        "  failed: cuda at {'stage': 1}: no",
+        "model, 2026-01-01: 1 rows",
+        "  512, batch 1, bfloat16, keep [1]: triton graph 2.00 ms",
+    ]
+    assert summary.report(tmp_path, "other").startswith("nothing was written")
+
+
 def test_without_a_gpu_a_part_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert command.main(["ops", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-
-
-TESTS = """
-import time, pytest
-from pathlib import Path
-
-@pytest.mark.parametrize("device", ["reference-cpu", "cuda-cuda"])
-def test_strided_input(device):
-    assert device == "reference-cpu", "wrong on a GPU"
-
-def test_slow():
-    Path(__file__).with_name("begun").touch()
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def small_tests(tmp_path, monkeypatch):
-    """A test file that needs no torch, in place of the op tests."""
-    folder = tmp_path / "tests"
-    folder.mkdir()
-    (folder / checks.FILES[1]).write_text(TESTS)
-    (folder / "conftest.py").write_text('from hypothesis import settings\nsettings.register_profile("brief")\n')
-    monkeypatch.setattr(checks, "TESTS", folder)
-    return checks.FILES[1]
-
-
-def test_jobs_of_pytest_are_counted(tmp_path, small_tests):
-    """One job passes, one fails, one selects nothing."""
-    jobs = [checks.Job("any", small_tests, select) for select in ("reference-cpu", "strided_input", "no_such_test")]
-    assert checks.finish(part(tmp_path), jobs, 2) == 1
-    good, bad, empty = read(tmp_path)["rows"]
-    assert (good["passed"], good["failed"], good["problem"]) == (1, 0, None)
-    assert (bad["passed"], bad["failed"], bad["problem"]) == (1, 1, "status 1")
-    assert (empty["passed"], empty["problem"]) == (0, "status 5")
-    errors = [failure["error"] for failure in read(tmp_path)["failures"]]
-    assert errors[0].startswith("status 1, 1 failed; test_strided_input[cuda-cuda]: AssertionError: wrong on a GPU")
-    assert len(errors) == 2
-
-
-def test_a_job_that_takes_too_long_keeps_what_it_has_shown(tmp_path, small_tests, monkeypatch):
-    """The time is up as soon as the second test has begun: it does not count as passed."""
-
-    class Impatient(subprocess.Popen):
-        def communicate(self, input=None, timeout=None):
-            while timeout is not None and timeout > 100:
-                if (tmp_path / "tests" / "begun").exists():
-                    raise subprocess.TimeoutExpired(self.args, timeout)
-                time.sleep(0.05)
-            return super().communicate(input, timeout)
-
-    monkeypatch.setattr(subprocess, "Popen", Impatient)
-    assert checks.finish(part(tmp_path), [checks.Job("any", small_tests, "reference-cpu or slow")], 1) == 1
-    (row,) = read(tmp_path)["rows"]
-    assert (row["passed"], row["failed"], row["problem"]) == (1, 0, "stopped: its time was up")
-
-
-def test_junit_reports_are_read(tmp_path):
-    report = tmp_path / "junit.xml"
-    assert checks.read_junit(report, False)["passed"] == 0
-    cases = (
-        '<testcase name="a"/>',
-        '<testcase name="b"><failure message="assert 1&#10;more"/></testcase>',
-        '<testcase name="c"><skipped/></testcase>',
-        '<testcase name="d"><error message=""/></testcase>',
-    )
-    report.write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
-    counts = checks.read_junit(report, False)
-    assert (counts["passed"], counts["failed"], counts["skipped"]) == (1, 2, 1)
-    assert counts["failures"] == [{"test": "b", "error": "assert 1"}, {"test": "d", "error": ""}]
-
-
-def test_the_sanitizer_runs_the_tests_where_it_is(tmp_path, monkeypatch, small_tests):
-    monkeypatch.setattr(checks, "PLACES", ())
-    monkeypatch.delenv("CUDA_HOME", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert checks.run_sanitizer(part(tmp_path)) == 0
-    assert "not on PATH" in read(tmp_path)["absent"]
-    tool = tmp_path / "compute-sanitizer"
-    tool.write_text('#!/bin/sh\necho "$@" > "$0.words"\nshift 4\nexec "$@"\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    monkeypatch.setattr(checks, "usable_backends", lambda device: ["reference"])
-    assert checks.run_sanitizer(part(tmp_path)) == 0
-    (row,) = read(tmp_path)["rows"]
-    assert row["passed"] == 1 and row["backend"] == "reference, memcheck"
-    assert Path(f"{tool}.words").read_text().startswith("--tool memcheck --error-exitcode 99 ")
