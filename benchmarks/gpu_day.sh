@@ -8,7 +8,8 @@
 #   bash benchmarks/gpu_day.sh --rehearse      on the CPU with tiny shapes, into build/gpu_rehearsal: figures mean nothing
 #
 # --python PYTHON: the environment to use; without it one whose torch reaches the GPU is looked for, and made in
-# .venv-gpu where there is none. --out FOLDER: other results. --minutes N: another budget than 10.
+# .venv-gpu where there is none. --out FOLDER: other results. --minutes N: another budget than 10. Paths are relative to
+# the root of the checkout.
 # A part that fails or runs out of time leaves the others and their results alone; the exit status says whether any did.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -42,8 +43,7 @@ work=build/gpu_day
 [ "$device" = cuda ] || work=build/gpu_rehearsal
 [ -n "$out" ] || { [ "$device" = cuda ] && out=benchmarks/results/gpu || out=$work; }
 
-if [ "$device" = cuda ] && ! { command -v nvidia-smi > /dev/null && nvidia-smi -L 2> /dev/null | grep -q GPU; } \
-  && ! [ -e /dev/kfd ]; then
+if [ "$device" = cuda ] && [[ "$(nvidia-smi -L 2> /dev/null || true)" != "GPU "* ]] && ! [ -e /dev/kfd ]; then
   refuse "there is no GPU here; --rehearse runs everything on the CPU with tiny shapes"
 fi
 mkdir -p "$work" "$out"
@@ -89,10 +89,17 @@ add_missing() {
   local site=$work/site missing
   missing=$("$python" - << 'PY'
 import importlib.util
+
+def absent(module):
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:
+        return True
+
 names = {"numpy": "numpy", "PIL": "pillow", "yaml": "pyyaml", "tqdm": "tqdm", "safetensors": "safetensors",
-         "pytest": "pytest", "hypothesis": "hypothesis", "setuptools": "setuptools>=77", "cmake": "cmake>=3.20",
-         "ninja": "ninja"}
-print(" ".join(package for module, package in names.items() if importlib.util.find_spec(module) is None))
+         "pytest": "pytest", "hypothesis": "hypothesis", "cmake": "cmake>=3.20", "ninja": "ninja",
+         "setuptools.command.bdist_wheel": "setuptools>=77"}
+print(" ".join(package for module, package in names.items() if absent(module)))
 PY
   )
   if [ -n "$missing" ]; then
