@@ -1,7 +1,7 @@
 """python -m benchmarks.gpu PART: one part of the GPU measurements; benchmarks/gpu_day.sh runs them all.
 
-ceilings, tests, sanitizer, ops, model write <chip>_<part>.json (ops: a file an
-op). compile fills the caches of torch.compile and Triton for ops, on all cores. summary prints what the files say.
+ceilings, tests, sanitizer, ops, model write <chip>_<part>.json (ops: a file an op). compile fills the caches of
+torch.compile and Triton for ops, on all cores. summary prints what the files say.
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ def parsed(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, few rounds: a rehearsal")
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu", help="folder of the result files")
     parser.add_argument("--seconds", type=float, default=120.0, help="time for the part; it stops between two places")
+    parser.add_argument("--until", type=float, help="when the time is over, in seconds since the epoch")
     parser.add_argument("--op", choices=list(OPS))
     parser.add_argument("--only", help="compile-places: numbers of the first place and of the one after the last, 0:4")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    args.until = time.time() + args.seconds if args.until is None else args.until
+    return args
 
 
 def part_of(name: str, args: argparse.Namespace) -> Part:
-    return Part(name, args.device, args.out, args.tiny, time.time() + args.seconds)
+    return Part(name, args.device, args.out, args.tiny, args.until)
 
 
-def child(args: argparse.Namespace, part: str, seconds: float, *more: str) -> list[str]:
-    words = ["--device", args.device, "--out", str(args.out), "--seconds", f"{seconds:.1f}", *more]
+def child(args: argparse.Namespace, part: str, until: float, *more: str) -> list[str]:
+    words = ["--device", args.device, "--out", str(args.out), "--until", f"{until:.1f}", *more]
     return [sys.executable, "-m", "benchmarks.gpu", part, *words, *(["--tiny"] if args.tiny else [])]
 
 
@@ -64,12 +67,13 @@ def rates(args: argparse.Namespace) -> dict[str, float]:
 
 def run_ops(args: argparse.Namespace) -> int:
     """One op after the other, each in processes of its own."""
-    stop, status, shares = time.time() + args.seconds, 0, dict(SHARES)
+    status, shares = 0, dict(SHARES)
     for op in OPS:
-        seconds = max(0.0, stop - time.time()) * shares[op] / sum(shares.values())
+        now = time.time()
+        until = now + max(0.0, args.until - now) * shares[op] / sum(shares.values())
         del shares[op]
-        part = part_of(op, args)
-        status = max(status, watched(child(args, "op", seconds, "--op", op), part.path, time.time() + seconds))
+        path = part_of(op, args).path
+        status = max(status, watched(child(args, "op", until, "--op", op), path, until))
     return status
 
 
@@ -80,8 +84,7 @@ def run_op(args: argparse.Namespace) -> int:
 
 
 def run_model(args: argparse.Namespace) -> int:
-    command = child(args, "whole-model", args.seconds)
-    return watched(command, part_of("model", args).path, time.time() + args.seconds)
+    return watched(child(args, "whole-model", args.until), part_of("model", args).path, args.until)
 
 
 def run_whole_model(args: argparse.Namespace) -> int:
@@ -102,16 +105,19 @@ def compile_jobs(places: int) -> list[list[str]]:
 
 def run_compile(args: argparse.Namespace) -> int:
     """Compile what ops needs, many processes at once. A job that fails is no failure here: ops meets it again."""
-    until = time.time() + args.seconds
     jobs = compile_jobs(len(list(op_timing.stages(args.tiny))))
     environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
     def run(job: list[str]) -> None:
-        left = until - time.time()
+        left = args.until - time.time()
         if left > 0:
             try:
                 subprocess.run(
-                    child(args, "compile-places", left, *job), cwd=ROOT, env=environment, timeout=left, check=False
+                    child(args, "compile-places", args.until, *job),
+                    cwd=ROOT,
+                    env=environment,
+                    timeout=left,
+                    check=False,
                 )
             except subprocess.TimeoutExpired:
                 print(f"  not all compiled: {' '.join(job)}", flush=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.baselines import usable_backends
 from benchmarks.gpu.device import clock, is_gpu, peak_bytes, synchronize
-from benchmarks.gpu.part import DeviceLost, Part
+from benchmarks.gpu.part import DeviceLost, OutOfTime, Part
 from benchmarks.latency import NAMES
 from benchmarks.timing import alternate, wall_clock
 from egformer_fast import use_backend
@@ -130,7 +130,8 @@ def usable(part: Part, where: dict[str, Any], exact: Tensor) -> dict[str, tuple[
     for name, build in builders(model_of(dtype, part.device), inputs, where, part.device).items():
         if name in part.data["lost"]:
             continue
-        part.begin(where, name)
+        ours = name.split()[0] in usable_backends(part.device) and is_gpu(part.device)
+        part.begin(where, name, ours)
         made: list[Callable[[], Tensor]] = []
         try:
             building = peak_bytes(lambda build=build, made=made: made.append(build()), part.device)
@@ -145,7 +146,7 @@ def usable(part: Part, where: dict[str, Any], exact: Tensor) -> dict[str, tuple[
                 continue
         except Exception as error:  # whatever a variant raises, the others go on
             problem = error
-        part.fail(where, name, problem, name.split()[0] in usable_backends(part.device) and is_gpu(part.device))
+        part.fail(where, name, problem, ours)
     return found
 
 
@@ -162,6 +163,7 @@ def exact_logits(where: dict[str, Any], device: str) -> Tensor:
 
 
 def measure(part: Part, where: dict[str, Any]) -> None:
+    part.begin(where)
     variants = usable(part, where, exact_logits(where, part.device))
     part.begin(where)
     runs = {name: run for name, (run, _) in variants.items()}
@@ -184,7 +186,7 @@ def run(part: Part) -> int:
     for where in places(part.tiny):
         if part.has(where):
             continue
-        if part.late() or ("compile" in where["modes"] and not part.tiny and part.left() < COMPILE_SECONDS):
+        if "compile" in where["modes"] and not part.tiny and part.left() < COMPILE_SECONDS:
             part.data["not_reached"].append(where)
             continue
         try:
@@ -192,6 +194,8 @@ def run(part: Part) -> int:
                 measure(part, where)
         except DeviceLost:
             raise
+        except OutOfTime:
+            part.data["not_reached"].append(where)
         except Exception as error:  # memory, for one; the other places go on
             part.fail(where, None, error, ours=True)
     return part.finish()

@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.gpu.agree import disagreement, gradients_of, outputs_of
 from benchmarks.gpu.baselines import Implementation, implementations
 from benchmarks.gpu.device import clock, host_seconds, is_gpu, peak_bytes, synchronize
-from benchmarks.gpu.part import DeviceLost, Part
+from benchmarks.gpu.part import DeviceLost, OutOfTime, Part
 from benchmarks.ops import both_ways, forward
 from benchmarks.ops_cases import MODALITIES, OPS, Case, Stage, Work
 from benchmarks.timing import alternate
@@ -110,7 +110,7 @@ def usable(part: Part, where: dict[str, Any], case: Case, checker: Checker, what
     for name, implementation in implementations(checker.op, case, part.device).items():
         if name in part.data["lost"]:
             continue
-        part.begin(where, name)
+        part.begin(where, name, implementation.kind == "ours")
         try:
             problem = checker.complaint(implementation, what)
             if problem is None:
@@ -128,6 +128,7 @@ def usable(part: Part, where: dict[str, Any], case: Case, checker: Checker, what
 def measure(part: Part, op: str, dtype: torch.dtype, stage: Stage, rates: dict[str, float], timer: Any) -> None:
     """Both ways at one place: two rows."""
     where = place(dtype, stage)
+    part.begin(where)
     case = OPS[op][0](stage, part.device, dtype)
     checker = Checker(op, case, implementations(op, case, part.device)["eager"])
     rows = []
@@ -154,13 +155,12 @@ def run(part: Part, op: str, rates: dict[str, float]) -> int:
         where = place(dtype, stage)
         if part.has(where):
             continue
-        if part.late():
-            part.data["not_reached"].append(where)
-            continue
         try:
             measure(part, op, dtype, stage, rates, timer)
         except DeviceLost:
             raise
+        except OutOfTime:
+            part.data["not_reached"].append(where)
         except Exception as error:  # memory, for one; the other places go on
             part.fail(where, None, error, ours=True)
     return part.finish()

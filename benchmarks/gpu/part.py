@@ -30,6 +30,10 @@ class DeviceLost(RuntimeError):
     """The device answers nothing any more in this process."""
 
 
+class OutOfTime(RuntimeError):
+    """The time of a part is over."""
+
+
 def commit() -> str:
     """The commit that was measured, "-dirty" where the checkout differs from it."""
     try:
@@ -102,9 +106,15 @@ class Part:
             all(row.get(key) == value for key, value in where.items()) for row in self.data["rows"]
         )
 
-    def begin(self, where: Mapping[str, Any], implementation: str | None = None) -> None:
-        """Say what runs next."""
-        self.data["running"] = {"where": dict(where), "implementation": implementation}
+    def begin(self, where: Mapping[str, Any], implementation: str | None = None, ours: bool = True) -> None:
+        """Say what runs next.
+
+        Raises:
+            OutOfTime: nothing should.
+        """
+        if self.late():
+            raise OutOfTime
+        self.data["running"] = {"where": dict(where), "implementation": implementation, "ours": ours}
         self.write()
 
     def fail(
@@ -151,7 +161,7 @@ def blame(path: Path, reason: str) -> bool:
     running = data["running"]
     if running is None:
         return bool(data["lost"] or data["skipped"])
-    data["failures"].append({**running, "error": reason, "ours": True})
+    data["failures"].append({**running, "error": reason})
     if running["implementation"] is None:
         data["skipped"].append(running["where"])
     else:

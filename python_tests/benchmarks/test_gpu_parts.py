@@ -170,6 +170,8 @@ def test_compiling_alone_survives_what_does_not_compile(monkeypatch, capsys):
 def test_no_time_is_recorded_place_by_place(tmp_path):
     assert op_timing.run(part(tmp_path, seconds=-1.0), "modality_drop", RATES) == 1
     assert len(read(tmp_path)["not_reached"]) == 2 and read(tmp_path)["rows"] == []
+    assert model_timing.run(part(tmp_path, seconds=-1.0)) == 1
+    assert len(read(tmp_path)["not_reached"]) == 2 and read(tmp_path)["failures"] == []
 
 
 def test_model(tmp_path, monkeypatch):
@@ -198,7 +200,7 @@ for place in ({"stage": 0}, {"stage": 1}):
         continue
     for name in ("good", "bad"):
         if name not in part.data["lost"]:
-            part.begin(place, name)
+            part.begin(place, name, ours=name == "bad")
             if name == "bad" and place["stage"] == 1:
                 os.abort()
     part.add([place])
@@ -217,12 +219,21 @@ def test_a_crash_costs_only_what_crashed(tmp_path, capfd):
 
 
 def test_a_part_that_hangs_or_never_begins_is_given_up(tmp_path, monkeypatch):
+    """Who was running when the time was up is recorded."""
     monkeypatch.setattr("benchmarks.gpu.part.GRACE", 1.0)
-    path = tmp_path / "cpu_made.json"
-    started = time.monotonic()
-    assert watched(["sleep", "60"], path, time.time()) == 2
-    assert watched(["false"], path, time.time() + 100) == 2
-    assert time.monotonic() - started < 30
+    made = part(tmp_path)
+    made.begin({"stage": 0}, "slow", ours=False)
+    text = json.dumps(made.data)
+    hang = [sys.executable, "-c", "import sys, time; open(sys.argv[1], 'w').write(sys.argv[2]); time.sleep(60)"]
+    assert watched([*hang, str(made.path), text], made.path, time.time() + 4) == 2
+    (failure,) = read(tmp_path)["failures"]
+    assert failure == {
+        "where": {"stage": 0},
+        "implementation": "slow",
+        "ours": False,
+        "error": "still running when the time was up",
+    }
+    assert watched(["false"], made.path, time.time() + 100) == 2
 
 
 def test_a_lost_device_ends_the_process(tmp_path, monkeypatch):
