@@ -18,6 +18,8 @@ def parts(folder: Path, chip: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def state(data: dict[str, Any]) -> str:
+    if "absent" in data:
+        return f"not run: {data['absent']}"
     found = [f"{len(data['rows'])} rows"] + ([] if data["complete"] else ["not finished"])
     if data["failures"]:
         found.append(f"{len(data['failures'])} failures, {sum(f['ours'] for f in data['failures'])} of ours")

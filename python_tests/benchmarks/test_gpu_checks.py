@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gpu_parts import part, read
 
-from benchmarks.gpu import checks
+from benchmarks.gpu import checks, summary
 
 TESTS = """
 import time, pytest
@@ -87,6 +87,7 @@ def test_the_sanitizer_runs_the_tests_where_it_is(tmp_path, monkeypatch, small_t
     monkeypatch.setenv("PATH", str(tmp_path))
     assert checks.run_sanitizer(part(tmp_path)) == 0
     assert "not on PATH" in read(tmp_path)["absent"]
+    assert ": not run: compute-sanitizer is not on PATH" in summary.report(tmp_path, "cpu")
     tool = tmp_path / "compute-sanitizer"
     tool.write_text('#!/bin/sh\necho "$@" > "$0.words"\nshift 4\nexec "$@"\n')
     tool.chmod(0o755)
