@@ -227,12 +227,8 @@ def test_a_part_that_hangs_or_never_begins_is_given_up(tmp_path, monkeypatch):
     hang = [sys.executable, "-c", "import sys, time; open(sys.argv[1], 'w').write(sys.argv[2]); time.sleep(60)"]
     assert watched([*hang, str(made.path), text], made.path, time.time() + 4) == 2
     (failure,) = read(tmp_path)["failures"]
-    assert failure == {
-        "where": {"stage": 0},
-        "implementation": "slow",
-        "ours": False,
-        "error": "still running when the time was up",
-    }
+    assert failure["where"] == {"stage": 0} and failure["implementation"] == "slow" and not failure["ours"]
+    assert failure["error"] == "still running when the time was up"
     assert watched(["false"], made.path, time.time() + 100) == 2
 
 
