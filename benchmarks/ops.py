@@ -110,7 +110,8 @@ def measure(op: str, s: Stage, rates: dict[str, float]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"what": what, **vars(s), "quartiles_ms": milliseconds, "rounds": rounds}
         row["speedup"] = round(min(milliseconds[name][1] for name in plain) / ours_ms, 3)
         if what == "forward":
-            row["over_floor"] = round(ours_ms / (1000 * case.work / rates[FLOORS[op]]), 3)
+            work = case.forward.flops or case.forward.moved
+            row["over_floor"] = round(ours_ms / (1000 * work / rates[FLOORS[op]]), 3)
         rows.append(row)
     return rows
 

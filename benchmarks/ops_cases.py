@@ -4,6 +4,8 @@ which is what a user would write in PyTorch.
     score      sigmoid(gelu(x.mean(2) @ W1' + b1) @ w2 + b2)
     drop       topk, sort, gather, normalise, einsum
     attention  gather keys and values of kept modalities, scaled_dot_product_attention with the bias as a float mask
+
+benchmarks/gpu adds baselines of its own to these.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Stage:
     stage: int
     batch: int
     keep: int
+    modalities: int = MODALITIES
 
     @property
     def side(self) -> int:
@@ -70,15 +73,23 @@ def plain_drop(x: Tensor, score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     index = score.topk(keep).indices.sort(1).values
     weight = score.gather(1, index)
     weight = weight / weight.sum(1, keepdim=True)
-    kept = x[torch.arange(x.shape[0]).unsqueeze(1), index]
-    return kept, torch.einsum("bk,bknc->bnc", weight, kept)
+    kept = x[torch.arange(x.shape[0], device=x.device).unsqueeze(1), index]
+    return kept, torch.einsum("bk,bknc->bnc", weight.to(x.dtype), kept)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) -> Tensor:
-    sample = torch.arange(q.shape[0]).unsqueeze(1)
+    sample = torch.arange(q.shape[0], device=q.device).unsqueeze(1)
     keys, values = (t[sample, index].transpose(1, 2).flatten(2, 3) for t in (k, v))
     mask = bias.repeat_interleave(k.shape[3], 1)[:, None, None, :].expand(-1, 1, q.shape[2], -1)
-    return F.scaled_dot_product_attention(q, keys, values, mask)
+    return F.scaled_dot_product_attention(q, keys, values, mask.to(q.dtype))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an ideal kernel does: bytes that it must move, FLOPs of its matrix products (0: bytes are what counts)."""
+
+    moved: float
+    flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,14 +98,16 @@ class Case:
     ours: Call  # of the inputs
     plain: Call  # of the inputs, then `constants`
     constants: tuple[Tensor, ...]
-    work: float  # bytes that must move, FLOPs for attention
+    forward: Work
+    both: Work  # forward and backward, from dense gradients of all outputs
 
 
-def score_case(s: Stage) -> Case:
+def score_case(s: Stage, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Case:
     hidden = max(8, s.channels // 4)
-    shapes = ((s.batch, MODALITIES, s.tokens, s.channels), (hidden, s.channels), (hidden,), (hidden,), ())
-    inputs = [torch.randn(shape) for shape in shapes]
-    return Case(inputs, modality_score, plain_score, (), 4.0 * inputs[0].numel())
+    shapes = ((s.batch, s.modalities, s.tokens, s.channels), (hidden, s.channels), (hidden,), (hidden,), ())
+    inputs = [torch.randn(shape, device=device).to(dtype) for shape in shapes]
+    read = float(inputs[0].numel() * dtype.itemsize)
+    return Case(inputs, modality_score, plain_score, (), Work(read), Work(2 * read))
 
 
 @functools.cache
@@ -102,28 +115,42 @@ def plain_drop_of(keep: int) -> Call:
     return functools.partial(plain_drop, keep=keep)
 
 
-def drop_case(s: Stage) -> Case:
-    x = torch.randn(s.batch, MODALITIES, s.tokens, s.channels)
-    moved = 4.0 * s.batch * s.tokens * s.channels * (2 * s.keep + 1)
-    inputs = [x, torch.rand(s.batch, MODALITIES)]
-    return Case(inputs, lambda x, score: modality_drop(x, score, s.keep)[:2], plain_drop_of(s.keep), (), moved)
-
-
-def attention_case(s: Stage) -> Case:
-    dim = s.channels // s.heads
-    q = torch.randn(s.batch, s.heads, s.tokens, dim)
-    k, v = (torch.randn(s.batch, MODALITIES, s.heads, s.keys, dim) for _ in range(2))
-    index = torch.stack([torch.randperm(MODALITIES)[: s.keep].sort().values for _ in range(s.batch)])
+def drop_case(s: Stage, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Case:
+    x = torch.randn(s.batch, s.modalities, s.tokens, s.channels, device=device).to(dtype)
+    inputs = [x, torch.rand(s.batch, s.modalities, device=device)]
+    one = float(s.batch * s.tokens * s.channels * dtype.itemsize)
+    forward = one * (2 * s.keep + 1)
+    both = forward + one * (2 * s.keep + 1 + s.modalities)
     return Case(
-        [q, k, v, torch.randn(s.batch, s.keep)],
-        lambda q, k, v, bias: modality_attention(q, k, v, index, bias)[0],
-        plain_attention,
-        (index,),
-        4.0 * q.numel() * s.keep * s.keys,
+        inputs,
+        lambda x, score: modality_drop(x, score, s.keep)[:2],
+        plain_drop_of(s.keep),
+        (),
+        Work(forward),
+        Work(both),
     )
 
 
-OPS: dict[str, tuple[Callable[[Stage], Case], tuple[int, ...]]] = {
+def attention_case(s: Stage, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Case:
+    dim = s.channels // s.heads
+    q = torch.randn(s.batch, s.heads, s.tokens, dim, device=device).to(dtype)
+    k, v = (torch.randn(s.batch, s.modalities, s.heads, s.keys, dim, device=device).to(dtype) for _ in range(2))
+    index = torch.stack([torch.randperm(s.modalities)[: s.keep].sort().values for _ in range(s.batch)]).to(device)
+    flops = 4.0 * q.numel() * s.keep * s.keys
+    kept = k.numel() * s.keep / s.modalities
+    forward = 2.0 * dtype.itemsize * (q.numel() + kept)
+    both = forward + dtype.itemsize * (4 * q.numel() + 2 * kept + 2 * k.numel())
+    return Case(
+        [q, k, v, torch.randn(s.batch, s.keep, device=device)],
+        lambda q, k, v, bias: modality_attention(q, k, v, index, bias)[0],
+        plain_attention,
+        (index,),
+        Work(forward, flops),
+        Work(both, 3.5 * flops),
+    )
+
+
+OPS: dict[str, tuple[Callable[..., Case], tuple[int, ...]]] = {
     "modality_attention": (attention_case, (4, 3, 2, 1)),
     "modality_drop": (drop_case, (4, 3, 2, 1)),
     "modality_score": (score_case, (MODALITIES,)),

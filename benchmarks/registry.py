@@ -58,8 +58,9 @@ def _lines(result: dict[str, Any]) -> str:
     return text.replace('"rows": []', '"rows": [\n  ' + ",\n  ".join(rows) + "\n ]") if rows else text
 
 
-def write_result(name: str, result: dict[str, Any]) -> Path:
-    path = RESULTS / f"{name}.json"
+def write_result(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write folder/<name>.json whole or not at all."""
+    path = folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(_lines(result) + "\n")

@@ -8,18 +8,30 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def alternate(variants: Mapping[str, Callable[[], Any]], rounds: int = 9, warmup: int = 2) -> dict[str, dict[str, Any]]:
+def wall_clock(run: Callable[[], Any]) -> float:
+    """Seconds of one call, on the host."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def alternate(
+    variants: Mapping[str, Callable[[], Any]],
+    rounds: int = 9,
+    warmup: int = 2,
+    clock: Callable[[Callable[[], Any]], float] = wall_clock,
+) -> dict[str, dict[str, Any]]:
     """Seconds per call of each variant: median, minimum, quartiles over the rounds; ratio to the first variant.
 
-    The ratio is taken round by round (this variant over the first one in the same round), then its median.
+    The ratio is taken round by round (this variant over the first one in the same round), then its median. `clock`
+    runs a variant and returns its seconds; benchmarks/gpu has one that reads a GPU's.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(warmup + rounds):
         for name, run in variants.items():
-            start = time.perf_counter()
-            run()
+            taken = clock(run)
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(taken)
     first = seconds[next(iter(variants))]
     return {name: _summary(values, first) for name, values in seconds.items()}
 

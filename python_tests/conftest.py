@@ -2,6 +2,7 @@
 
 TRITON_INTERPRET=1 adds the Triton kernels on the CPU (`-k triton-cpu` picks them). The interpreter needs milliseconds
 for a tile, so there hypothesis draws fewer examples and gradcheck takes its fast mode, unless EGFORMER_TEST_FULL=1.
+`--hypothesis-profile=brief` draws as few anywhere: on a GPU Triton compiles for every new kind of shape.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ settings.register_profile(
     max_examples=12 if SLOW else 60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("brief", settings.get_profile("repeatable"), max_examples=12)
 settings.load_profile("repeatable")
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
