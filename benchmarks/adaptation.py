@@ -3,7 +3,7 @@
     OMBRIA_ROOT=... python -m benchmarks.adaptation --runs RUNS [--parallel 2] [benchmark/run/seed ...]
 
 A run starts where `start` of its seed ended, goes on for the same minutes as the others of its benchmark, and ends as
-one file in benchmarks/results/adaptation; what has a file is skipped, what was stopped goes on from its last checkpoint.
+one file in benchmarks/results/adaptation; what has a file is skipped, what was stopped goes on from its checkpoint.
 Labels of the target score the end of a run and choose nothing. `oracle` is trained on them, from nothing and as long as
 `start` and another run together. Each run has one thread; --parallel says how many run at once.
 """
@@ -156,7 +156,7 @@ def waves(chosen: list[Run]) -> list[list[Run]]:
     return [[run for run in chosen if run.name == "start"], [run for run in chosen if run.name != "start"]]
 
 
-def summary(values: list[float]) -> dict[str, Any]:
+def over_seeds(values: list[float]) -> dict[str, Any]:
     """Mean and spread (largest less smallest) over the seeds."""
     return {"mean": sum(values) / len(values), "spread": max(values) - min(values), "seeds": len(values)}
 
