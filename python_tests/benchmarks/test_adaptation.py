@@ -1,0 +1,65 @@
+"""The sweep of adaptations: every run is a configuration that loads, and nothing of the target's labels can choose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import adaptation
+from benchmarks.adaptation import BENCHMARKS, CONFIGS, Run, over_seeds, overrides, sweep, waves
+from egformer_fast.train.config import Config
+from egformer_fast.train.config_file import load_config
+
+
+def loaded(run: Run) -> Config:
+    its = BENCHMARKS[run.benchmark]
+    config = its.start if run.name in ("start", "oracle") else its.adapt
+    return load_config(CONFIGS / config, overrides(run, Path("/runs")))
+
+
+@pytest.mark.parametrize("run", sweep(), ids=lambda run: run.key)
+def test_every_run_has_a_configuration_with_its_seed_and_budget(run: Run) -> None:
+    config = loaded(run)
+    first, then = BENCHMARKS[run.benchmark].minutes
+    assert config.train.seed == run.seed
+    assert config.train.max_minutes == {"start": first, "oracle": first + then}.get(run.name, then)
+    assert config.train.max_minutes <= 25
+    assert config.adapts == (run.name not in ("start", "oracle"))
+    if config.adapts:
+        assert config.model.weights == f"/runs/{run.benchmark}/start_{run.seed}/checkpoints/last"
+
+
+def test_methods_differ_in_nothing_but_the_method() -> None:
+    one, other = (loaded(Run("ombria", name, 1)) for name in ("source_only", "mean_teacher"))
+    assert (one.adapt.method, other.adapt.method) == ("source_only", "mean_teacher")
+    one.adapt.method = other.adapt.method
+    assert one == other
+
+
+def test_the_headline_pair_has_three_seeds() -> None:
+    for benchmark in BENCHMARKS:
+        for name in ("source_only", "mean_teacher"):
+            seeds = {run.seed for run in sweep() if (run.benchmark, run.name) == (benchmark, name)}
+            assert seeds == {0, 1, 2}
+
+
+def test_what_others_start_from_comes_first() -> None:
+    first, rest = waves(sweep())
+    assert {run.name for run in first} == {"start"}
+    assert {(run.benchmark, run.seed) for run in rest} == {(run.benchmark, run.seed) for run in first}
+
+
+def test_a_run_with_a_result_file_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    run = Run("drawn", "entropy", 0)
+    run.result.parent.mkdir(parents=True)
+    run.result.write_text("{}")
+    adaptation.execute(run, tmp_path / "runs")
+    assert "has a result file, skipped" in capsys.readouterr().out
+
+
+def test_mean_and_spread_over_seeds() -> None:
+    assert over_seeds([0.5, 0.7, 0.6]) == {"mean": pytest.approx(0.6), "spread": pytest.approx(0.2), "seeds": 3}
