@@ -63,7 +63,7 @@ MUTATIONS = [
         (TILES, "return m >= 0 && m < p.modalities ? m : -1;", "return m >= 0 ? m % p.modalities : -1;"),
         (TILES, "first_tile(p, sample, at.slot + 1)", "first_tile(p, sample, at.slot + 2)"),
         (TILES, "if (row < count) {", "if (row <= count) {"),
-        (TILES, "(chunk ^ (row / kRowsOfLine & kMask))", "chunk"),
+        (TILES, "row / kRowsOfLine & kMask", "row / kRowsOfLine & kMask & 0"),
         (TILES, "blockIdx.x % tiles * rows}", "blockIdx.x % tiles * (rows - 1)}"),
         # Forward.
         (ATTENTION, "    cp_async_wait<0>();\n    __syncthreads();  // keys are there", "    __syncthreads();  //"),
