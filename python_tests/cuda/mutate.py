@@ -1,6 +1,6 @@
 """Break the CUDA kernels on purpose, one line at a time, and see that the tests notice:
 
-    python python_tests/cuda/mutate.py [words that the mutation's file or line must contain]
+    python python_tests/cuda/mutate.py [words: only mutations whose file or line contains one of them]
 
 Each mutation (mutations.py) replaces a text that occurs once, in a copy of csrc. It must compile; then the tests of its
 op run until one fails, and where all pass, the kernels of the op under the address and the thread sanitizer. Before a
@@ -95,7 +95,8 @@ def record(mutation: Mutation, what: str, by: str | None) -> None:
 
 
 def main() -> int:
-    chosen = [m for m in MUTATIONS if all(word in f"{m.file} {m.old}" for word in sys.argv[1:])]
+    words = sys.argv[1:] or [""]
+    chosen = [m for m in MUTATIONS if any(word in f"{m.file} {m.old}" for word in words)]
     copy_sources()
     for op in [op for op in OPS if any(m.op == op for m in chosen)]:
         broken = failed_test(op) or failed_sanitizer(op)

@@ -82,13 +82,14 @@ MUTATIONS = [
         # Backward.
         (SUMS, "lse == -INFINITY ? INFINITY : lse", "lse"),
         (SUMS, "total[e] += four.value[e]", "total[e] = four.value[e]"),
+        (SUMS, "sums[threadIdx.x / 32] = value;\n  __syncthreads();", "sums[threadIdx.x / 32] = value;"),
         (BACKWARD, "slot = slot_naming(p, at.sample, at.modality, slot + 1)", "slot = p.slots"),
         (BACKWARD, "tiles * at.part / plan.parts", "int64_t{0}"),
-        (BACKWARD, "    __syncthreads();  // the next slot starts with stage 0\n", ""),
-        (BACKWARD, "(d_logits.at(i, j) - delta_j)", "d_logits.at(i, j)"),
+        (BACKWARD, "__syncthreads();  // this tile is there", "//"),
+        (BACKWARD, "(d_logits.at(i, j) - delta_j)", "(d_logits.at(i, j) + delta_j)"),
         (BACKWARD, "sums.d_k.scale_row(i, p.scale)", "sums.d_k.scale_row(i, 1.0f)"),
         (BACKWARD, "prior_of(p, at.sample, slot) : -INFINITY", "prior_of(p, at.sample, slot) : 0.0f"),
         (BACKWARD, "lse(stage) + kQueries", "lse(stage) + kQueries / 2"),
-        (BACKWARD, "kept && i < partials", "i < partials"),
+        (BACKWARD, "kept && i < partials", "(kept || true) && i < partials"),
     )
 ]
