@@ -37,3 +37,9 @@ def test_16_bit_attention_multiplies_on_tensor_cores() -> None:
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{Path(m.file).stem}: {' '.join(m.old.split())}")
 def test_every_fault_can_still_be_seeded(mutation: Mutation) -> None:
     assert (simt_build.CSRC / mutation.file).read_text().count(mutation.old) == 1
+
+
+def test_every_seeded_fault_was_caught() -> None:
+    rows = read_result("cuda_mutations")["rows"]
+    assert [(row["file"], row["old"], row["new"]) for row in rows] == [mutation.key for mutation in MUTATIONS]
+    assert [row for row in rows if row["outcome"] != "caught" or not row["by"]] == []
