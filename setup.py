@@ -22,7 +22,6 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-ARCHS = "80-real;86-real;89-real;90-real;100-real;120-real;90-virtual"
 
 
 def refuse(message: str) -> SystemExit:
@@ -56,7 +55,9 @@ def cuda_options() -> tuple[list[str], list[str]]:
     nvcc = None if os.environ.get("EGFORMER_CUDA", "auto") == "0" else find_nvcc()
     if nvcc is None:
         return ["-DEGFORMER_CUDA=OFF"], []
-    archs = os.environ.get("EGFORMER_CUDA_ARCHS", ARCHS)
+    default = re.search(r'EGFORMER_CUDA_ARCHS "([^"]+)"', (ROOT / "CMakeLists.txt").read_text())
+    assert default is not None
+    archs = os.environ.get("EGFORMER_CUDA_ARCHS", default[1])
     return (
         ["-DEGFORMER_CUDA=ON", f"-DEGFORMER_CUDA_ARCHS={archs}", f"-DCMAKE_CUDA_COMPILER={nvcc}"],
         archs.split(";"),

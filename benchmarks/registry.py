@@ -16,6 +16,10 @@ RESULTS = Path(__file__).parent / "results"
 CASES: dict[str, Callable[[], dict[str, Any]]] = {}
 
 
+class Unavailable(RuntimeError):
+    """A case can't run here; the message says what is missing."""
+
+
 def case(function: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
     """Register a case under the function's name."""
     CASES[function.__name__] = function

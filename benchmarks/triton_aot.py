@@ -12,7 +12,6 @@ import argparse
 import datetime
 import json
 import re
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,13 +22,13 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
+from benchmarks import machine_code
 from benchmarks.registry import machine, write_result
 from egformer_fast.triton._common import compiling
 from egformer_fast.triton.modality_attention import modality_attention, modality_attention_backward
 from egformer_fast.triton.modality_drop import modality_drop, modality_drop_backward
 from egformer_fast.triton.modality_score import modality_score, modality_score_backward
 
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -129,12 +128,12 @@ def read_nvidia(kernel: Any) -> dict[str, int]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        usage = _run(TOOLS / "cuobjdump", "-res-usage", file.name)
-        code = _run(TOOLS / "nvdisasm", "-c", file.name)
+        usage = machine_code.output(machine_code.tool("cuobjdump"), "-res-usage", file.name)
+        code = machine_code.disassembled(Path(file.name))
     return {
         "registers": int(_find(r"REG:(\d+)", usage)),
         "spilled": int(_find(r"STACK:(\d+)", usage)) + int(_find(r"LOCAL:(\d+)", usage)),
-        "tensor_core": len(re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA|UTCQMMA)\b", code)),
+        "tensor_core": machine_code.tensor_core(code),
         "loads": len(re.findall(r"\b(?:LDG|LDGSTS|UTMALDG)\.E", code)),
         "loads_128": len(re.findall(r"\b(?:LDG|LDGSTS)\.E[\w.]*\.128\b", code)),
     }
@@ -163,10 +162,6 @@ def occupancy(chip: Chip, facts: dict[str, int]) -> float:
         by_registers, shared = waves * 4 // facts["warps"], max(facts["shared"], 1)
     blocks = min(by_registers, chip.shared_all // shared, chip.threads // threads, chip.blocks)
     return blocks * threads / chip.threads
-
-
-def _run(*command: Any) -> str:
-    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
 
 
 def _find(pattern: str, text: str) -> str:

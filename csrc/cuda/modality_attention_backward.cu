@@ -151,7 +151,8 @@ struct KeyGradients {
     }
   }
 
-  // Adds one slot; returns this thread's share of its d_bias.
+  // Adds one slot; returns this thread's share of its d_bias. The next slot starts with stage 0 again: a barrier of the
+  // block must come between.
   __device__ float add_slot(int64_t slot) {
     const int64_t tiles = ceil_div(p.queries, kQueries);
     const int64_t begin = tiles * at.part / plan.parts, end = tiles * (at.part + 1) / plan.parts;
@@ -169,7 +170,6 @@ struct KeyGradients {
       cp_async_commit();
       sum += add_tile(stage, prior);
     }
-    __syncthreads();  // the next slot starts with stage 0
     return sum;
   }
 
@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Backward<T, D>::kKeysBlocks
     load_keys<T, D, B::kRows>(values, p.v, p.v_strides, p, at.sample, at.head, tile);
   }
   for (; slot < p.slots; slot = slot_naming(p, at.sample, at.modality, slot + 1)) {
-    const float sum = block_sum(sums.add_slot(slot));
+    const float sum = block_sum(sums.add_slot(slot));  // has the barrier that add_slot asks for
     const int64_t partial = ((at.sample * p.slots + slot) * p.heads + at.head) * tiles + at.tile;
     if (threadIdx.x == 0) plan.d_bias[partial * plan.parts + at.part] = sum;
   }

@@ -39,6 +39,12 @@ struct Split {
   }
 };
 
+// Where lane `lane` keeps its i-th sum among 32: written by lane, read by channel, both without bank conflicts.
+template <int kSize>
+__device__ __forceinline__ int place_of(int i, int lane) {
+  return lane ^ i * (32 / kSize);
+}
+
 // partial (B M, split.count, C). A column is kSize channels; `columns`, a power of two, of them lie side by side.
 template <class T, int kSize>
 __global__ void __launch_bounds__(kThreads) pool_kernel(const T* x, const bool* present, ScoreShape shape, Split split,
@@ -66,12 +72,13 @@ __global__ void __launch_bounds__(kThreads) pool_kernel(const T* x, const bool* 
   for (int bits = 16; bits >= columns; bits /= 2) {
     for (int i = 0; i < kSize; ++i) sum[i] += __shfl_xor_sync(kAllLanes, sum[i], bits);
   }
-  for (int i = 0; i < kSize; ++i) store_shared(&sums[thread / 32][i][thread % 32], sum[i]);
+  for (int i = 0; i < kSize; ++i) store_shared(&sums[thread / 32][i][place_of<kSize>(i, thread % 32)], sum[i]);
   __syncthreads();
   const int64_t channel = tile * kSize + thread;
   if (thread < columns * kSize && channel < shape.channels) {
+    const int i = thread % kSize, place = place_of<kSize>(i, thread / kSize);
     float total = 0;
-    for (int warp = 0; warp < kWarps; ++warp) total += load_shared(&sums[warp][thread % kSize][thread / kSize]);
+    for (int warp = 0; warp < kWarps; ++warp) total += load_shared(&sums[warp][i][place]);
     store(partial + task * shape.channels + channel, total);
   }
 }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "sizes.h"
+
 struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 
@@ -49,10 +51,8 @@ struct AttentionBackwardParams {
 constexpr int64_t kRowPadding = 64;  // lse and delta of a head are kept in rows of a multiple of this
 constexpr int64_t kSmallestKeyTile = 32;
 
-inline int64_t padded_queries(const AttentionParams& p) {
-  return (p.queries + kRowPadding - 1) / kRowPadding * kRowPadding;
-}
-inline int64_t key_tiles(const AttentionParams& p, int64_t tile) { return (p.keys + tile - 1) / tile; }
+inline int64_t padded_queries(const AttentionParams& p) { return ceil_div(p.queries, kRowPadding) * kRowPadding; }
+inline int64_t key_tiles(const AttentionParams& p, int64_t tile) { return ceil_div(p.keys, tile); }
 
 // Keys are few (a pooled map has 64 a modality) where queries are many, so the blocks that own a tile of keys are cut
 // along the queries until a large GPU has work. From the shape alone: the same bits on every device.

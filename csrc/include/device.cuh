@@ -22,6 +22,8 @@
 
 #include <cstdint>
 
+#include "sizes.h"
+
 namespace egformer {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -99,7 +101,5 @@ __device__ __forceinline__ float warp_max(float value) {
   for (int bits = 16; bits > 0; bits /= 2) value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, bits));
   return value;
 }
-
-__host__ __device__ __forceinline__ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace egformer

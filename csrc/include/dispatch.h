@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "isa.h"
+#include "sizes.h"
 
 namespace egformer {
 
@@ -83,12 +84,10 @@ T* write(const Tensor& tensor) {
 
 // Work is cut into blocks of a fixed number of elements, so that results do not depend on the number of threads.
 constexpr int64_t kBlockElements = 16384;
-constexpr int64_t kMaxModalities = 16;
 
 inline int64_t block_tokens(int64_t channels) {
   return std::max<int64_t>(1, kBlockElements / std::max<int64_t>(1, channels));
 }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Rows of the last dimension must be dense; the other strides are free.
 inline Tensor rows(const Tensor& tensor) {

@@ -4,10 +4,9 @@
 
 #include "../cuda/modality_drop.h"
 #include "device.cuh"
+#include "sizes.h"
 
 namespace egformer {
-
-constexpr int kMaxModalities = 16;
 
 // The kept modalities of one sample in ascending order, with their weights.
 struct Selection {

@@ -1,85 +1,115 @@
 """Break the CUDA kernels on purpose, one line at a time, and see that the tests notice:
 
-    python python_tests/cuda/mutate.py [words that the mutation's line must contain]
+    python python_tests/cuda/mutate.py [words: only mutations whose file or line contains one of them]
 
-Each mutation replaces a text that occurs once. It must compile, and the tests must then fail.
+Each mutation (mutations.py) replaces a text that occurs once, in a copy of csrc. It must compile; then the tests of its
+op run until one fails, and where all pass, the kernels of the op under the address and the thread sanitizer. Before a
+file's mutations the copy as it is must pass. Outcomes go to benchmarks/results/cuda_mutations.json, one by one.
 """
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from mutations import MUTATIONS, OPS, Mutation
+from simt_build import COMPILER, CSRC
 
 TESTS = Path(__file__).parent
-CSRC = TESTS.parents[1] / "csrc"
-SCORE, DROP, SELECTION = "cuda/modality_score.cu", "cuda/modality_drop.cu", "include/selection.cuh"
-ATTENTION, BACKWARD = "cuda/modality_attention.cu", "cuda/modality_attention_backward.cu"
-PRODUCTS, TILES, SUMS = (f"include/attention_{part}.cuh" for part in ("products", "tiles", "sums"))
-MUTATIONS: list[tuple[str, str, str]] = [
-    (SCORE, "sum[i]);\n  __syncthreads();", "sum[i]);"),
-    (SCORE, "bits >= columns", "bits > columns"),
-    (SCORE, "!present[map]) return;", "!present[map] && map < 0) return;"),
-    (SCORE, "part < splits", "part + 1 < splits"),
-    (SCORE, "logits[warp] = logit;\n  __syncthreads();", "logits[warp] = logit;"),
-    (SCORE, "finite && isfinite(logit)", "finite"),
-    (SCORE, "(sigmoid(logit) * (1 - sigmoid(logit)))", "sigmoid(logit)"),
-    (SCORE, "    if (saved.alive[map] == 0) continue;\n", ""),
-    (SCORE, " + x * expf(-x * x / 2) * 0.39894228040143267794f", ""),
-    (SCORE, "alive = isfinite(logit);", ""),
-    (SELECTION, "other == value && m < lane", "other == value && m > lane"),
-    (SELECTION, "score >= scores.threshold * best", "score > scores.threshold * best"),
-    (SELECTION, "  if (isnan(mean)) mean = -INFINITY;\n", ""),
-    (SELECTION, "total > 0 ? score / total", "true ? score / total"),
-    (SELECTION, "rank < shape.keep", "rank <= shape.keep"),
-    (DROP, "select(scores, shape, sample, chosen);\n  __syncthreads();", "select(scores, shape, sample, chosen);"),
-    (DROP, "(sample * keep + first + j) * width", "(sample * keep + j) * width"),
-    (DROP, "result.value[e] += share", "result.value[e] = share"),
-    (DROP, "    dot = warp_sum(dot);\n", ""),
-    (DROP, "held && total > 0", "held"),
-    (DROP, "(share - mean) / total", "(share + mean) / total"),
-    (DROP, "slot >= 0 && gradients.d_survivors.data != nullptr", "gradients.d_survivors.data != nullptr && slot >= -1"),
-    (ATTENTION, "    cp_async_wait<0>();\n    __syncthreads();  // keys are there", "    __syncthreads();  //"),
-    (ATTENTION, "prior_of(p, at.sample, tile.slot)", "prior_of(p, at.sample, tile.modality)"),
-    (TILES, "return m >= 0 && m < p.modalities ? m : -1;", "return m >= 0 ? m % p.modalities : -1;"),
-    (TILES, "first_tile(p, sample, at.slot + 1)", "first_tile(p, sample, at.slot + 2)"),
-    (PRODUCTS, "    __syncwarp();\n    for (int i = lane()", "    for (int i = lane()"),
-    (SUMS, "lse == -INFINITY ? INFINITY : lse", "lse"),
-    (BACKWARD, "slot = slot_naming(p, at.sample, at.modality, slot + 1)", "slot = p.slots"),
-    (BACKWARD, "tiles * at.part / plan.parts", "int64_t{0}"),
-]
+ROOT = TESTS.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import registry  # noqa: E402
+
+NAME = "cuda_mutations"
+COPY = ROOT / "build" / "mutant"  # one place: what a mutation leaves alone is not compiled again
+SANITIZERS = ("address", "thread")
 
 
-def outcome(name: str, old: str, new: str) -> str:
-    text = (CSRC / name).read_text()
-    if text.count(old) != 1:
-        return f"does not apply: its text occurs {text.count(old)} times"
-    copy = TESTS.parents[1] / "build" / "mutant"  # one place: what a mutation leaves alone is not compiled again
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(CSRC, copy)
-    (copy / name).write_text(text.replace(old, new))
-    environment = {**os.environ, "EGFORMER_CSRC": str(copy)}
-    build = [sys.executable, "-c", "import simt_build; simt_build.module()"]
-    if subprocess.run(build, cwd=TESTS, env=environment, capture_output=True).returncode != 0:
-        return "does not compile"
-    files = sorted(TESTS.glob("test_cuda_*.py"))
-    run = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, files)]
-    result = subprocess.run(run, cwd=TESTS.parents[1], env=environment, capture_output=True, text=True)
-    return "survives" if result.returncode == 0 else "caught"
+def python(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Over the copy."""
+    environment = {**os.environ, "EGFORMER_CSRC": str(COPY)}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def build(what: str) -> subprocess.CompletedProcess[str]:
+    return python(TESTS, "-c", f"import simt_build; print(simt_build.{what})")
+
+
+def failed_test(op: str) -> str | None:
+    """The first test of the op that fails on the copy."""
+    tests = TESTS / f"test_cuda_{op}.py"
+    result = python(ROOT, "-m", "pytest", "-xq", "-p", "no:cacheprovider", str(tests))
+    if result.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (?:\S*/)?(test_\w+\.py::.*?)(?: - .*)?$", result.stdout, re.M)
+    return failed[1] if failed else f"{tests.name}: exit status {result.returncode}"  # such as a crash
+
+
+def failed_sanitizer(op: str) -> str | None:
+    for sanitizer in SANITIZERS:
+        built = build(f"executable({sanitizer!r})")
+        if built.returncode != 0:
+            raise RuntimeError(built.stderr)
+        if subprocess.run([built.stdout.strip(), op], capture_output=True).returncode != 0:
+            return f"test_simt_layer.py::test_no_sanitizer_objects_to_right_kernels[{sanitizer}]"
+    return None
+
+
+def copy_sources(mutation: Mutation | None = None) -> None:
+    shutil.rmtree(COPY, ignore_errors=True)
+    shutil.copytree(CSRC, COPY)
+    if mutation is not None:
+        file = COPY / mutation.file
+        file.write_text(file.read_text().replace(mutation.old, mutation.new))
+
+
+def outcome(mutation: Mutation) -> tuple[str, str | None]:
+    """("caught", by which test), or what is wrong."""
+    count = (CSRC / mutation.file).read_text().count(mutation.old)
+    if count != 1:
+        return f"does not apply: its text occurs {count} times", None
+    copy_sources(mutation)
+    if build("module()").returncode != 0:
+        return "does not compile", None
+    by = failed_test(mutation.op) or failed_sanitizer(mutation.op)
+    return ("caught" if by else "survives"), by
+
+
+def record(mutation: Mutation, what: str, by: str | None) -> None:
+    """Put the outcome into the result file, in the order of MUTATIONS; outcomes of former mutations go."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    if (registry.RESULTS / f"{NAME}.json").is_file():
+        rows = {(row["file"], row["old"], row["new"]): row for row in registry.read_result(NAME)["rows"]}
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    rows[mutation.key] = {**mutation.fields, "outcome": what, "by": by, "date": today}
+    facts = {"case": NAME, "command": "python python_tests/cuda/mutate.py", "date": today}
+    facts |= {"machine": registry.machine(), "compiler": COMPILER}
+    registry.write_result(NAME, {**facts, "rows": [rows[m.key] for m in MUTATIONS if m.key in rows]})
 
 
 def main() -> int:
-    wanted = sys.argv[1:]
-    bad = 0
-    for name, old, new in MUTATIONS:
-        if any(word not in f"{name} {old}" for word in wanted):
-            continue
-        what = outcome(name, old, new)
-        bad += what != "caught"
-        print(f"{what:8} {name}: {' '.join(old.split())}", flush=True)
-    return 1 if bad else 0
+    words = sys.argv[1:] or [""]
+    chosen = [m for m in MUTATIONS if any(word in f"{m.file} {m.old}" for word in words)]
+    copy_sources()
+    for op in [op for op in OPS if any(m.op == op for m in chosen)]:
+        broken = failed_test(op) or failed_sanitizer(op)
+        if broken:
+            print(f"the kernels as they are fail: {broken}")
+            return 1
+    outcomes = []
+    for mutation in chosen:
+        what, by = outcome(mutation)
+        record(mutation, what, by)
+        outcomes.append(what)
+        print(f"{what:8} {mutation.file}: {' '.join(mutation.old.split())}    {by or ''}", flush=True)
+    return 0 if set(outcomes) <= {"caught"} else 1
 
 
 if __name__ == "__main__":

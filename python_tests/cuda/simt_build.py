@@ -58,12 +58,12 @@ def _run(command: list[str]) -> None:
 
 
 @functools.cache
-def _headers(source: Path) -> frozenset[Path]:
+def headers(source: Path) -> frozenset[Path]:
     """The project's headers that a source includes, directly or not."""
     names = re.findall(r'#include "([^"]+)"', source.read_text())
     folders = (source.parent, CSRC / "include", CSRC / "testing")
     found = {(folder / name).resolve() for name in names for folder in folders if (folder / name).is_file()}
-    return frozenset(found.union(*map(_headers, found)))
+    return frozenset(found.union(*map(headers, found)))
 
 
 def _digest(*parts: bytes | str) -> str:
@@ -71,7 +71,7 @@ def _digest(*parts: bytes | str) -> str:
 
 
 def _compile(source: Path, flags: list[str]) -> Path:
-    texts = [path.read_bytes() for path in (source, *sorted(_headers(source)))]
+    texts = [path.read_bytes() for path in (source, *sorted(headers(source)))]
     target = BUILD / f"{source.stem}-{_digest(*texts, COMPILER, *flags)}.o"
     if not target.is_file():
         partial = target.with_suffix(f".{os.getpid()}.o")

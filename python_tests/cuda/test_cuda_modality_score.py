@@ -143,3 +143,4 @@ def test_every_byte_is_read_once(simt: ModuleType, dtype: torch.dtype) -> None:
     simt.reset()
     assert pool["load_sectors"] == floor
     assert pool["store_sectors"] <= 0.05 * floor
+    assert pool["shared_requests"] > 0 and pool["bank_conflicts"] == 0

@@ -181,9 +181,30 @@ def test_index_out_of_range(device, value):
         with pytest.raises(IndexError, match=f"index must be -1 or 0 .. M-1 = 3, got {value}"):
             modality_attention(q, k, v, index, bias)
     else:
+        with pytest.raises(IndexError, match=f"index must be -1 or 0 .. M-1 = 3, got {value}"):
+            modality_attention(q, k, v, index, bias, validate=True)
         out, _ = modality_attention(q, k, v, index, bias)
         index[1, 0] = -1
         assert torch.equal(out, modality_attention(q, k, v, index, bias)[0])
+
+
+class OnGpu(torch.Tensor):
+    """Says that it is on a GPU."""
+
+    device = property(lambda self: torch.device("cuda", 0))  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("value", [4, -2])
+def test_index_values_are_looked_at_on_a_gpu_when_asked(value):
+    args = [t.as_subclass(OnGpu) for t in attention_inputs(dtype=torch.float32)]
+    modality_attention(*args, validate=True)
+    args[3][1, 0] = value
+    clean = args[3].clone()
+    clean[1, 0] = -1
+    out, _ = modality_attention(*args)
+    assert torch.equal(out, modality_attention(*args[:3], clean, args[4])[0])
+    with pytest.raises(IndexError, match=f"index must be -1 or 0 .. M-1 = 3, got {value}"):
+        modality_attention(*args, validate=True)
 
 
 @pytest.mark.parametrize(
