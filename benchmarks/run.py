@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import complexity, latency, ops, train_backends  # noqa: F401  (each registers its cases)
+from benchmarks import complexity, latency, ops, train_backends, triton_traffic  # noqa: F401  (each registers its cases)
 from benchmarks.registry import CASES, run_case
 
 

@@ -58,3 +58,14 @@ def config(kernel: str, itemsize: int, dim: int) -> Config:
     table = (_FORWARD if kernel == "forward" else _BACKWARD)[itemsize]
     row = min(d for d in table if d >= dim)
     return _SPECIAL.get(chip, {}).get((kernel, itemsize, row), table[row])
+
+
+def candidates(kernel: str, itemsize: int, dim: int) -> list[Config]:
+    """What EGFORMER_AUTOTUNE times: the active GPU's own configuration first, then every other one that the tables
+    have for this kernel and precision, on any chip, at this head dimension or a larger one."""
+    table = (_FORWARD if kernel == "forward" else _BACKWARD)[itemsize]
+    rows = [row for row in table if row >= dim]
+    found = [config(kernel, itemsize, dim), *(table[row] for row in rows)]
+    for special in _SPECIAL.values():
+        found += [special[kernel, itemsize, row] for row in rows if (kernel, itemsize, row) in special]
+    return list(dict.fromkeys(found))
