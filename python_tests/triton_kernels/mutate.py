@@ -70,11 +70,14 @@ def outcome(module: str, old: str, new: str) -> str:
     (copy / path).write_text(text.replace(old, new))
     op = module if module in (SCORE, DROP) else ATTENTION
     folder = "python_tests/triton_kernels"
-    tests = [f"python_tests/ops/test_{op}.py", f"{folder}/test_interpreted.py", f"{folder}/test_traffic.py"]
+    # The quick ones first.
+    tests = [f"{folder}/test_interpreted.py", f"{folder}/test_traffic.py", f"python_tests/ops/test_{op}.py"]
     run = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     run += ["-k", "triton-cpu or test_interpreted or test_traffic"]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     result = subprocess.run(run, cwd=copy, env=environment, capture_output=True, text=True)
+    if result.returncode < 0:  # loads far from any tensor
+        return f"caught by a crash, signal {-result.returncode}"
     failed = [line for line in result.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return f"caught by {failed[0].split('::')[-1][:70]}" if failed else f"survives (exit {result.returncode})"
 
