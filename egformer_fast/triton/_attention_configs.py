@@ -1,10 +1,11 @@
 """Block sizes of the attention kernels by architecture, head dimension and precision.
 
 A configuration is (queries of a block, keys of a block, warps, stages of the load pipeline). None of them has been
-timed, on any GPU. What has been measured, by compiling (benchmarks/triton_aot.py): at D = 32, 64 and 128, in float32,
-bfloat16 and float16, no kernel spills registers and all fit the shared memory of sm_80, sm_86, sm_90, sm_100, sm_120
-and gfx942. Rows for larger dimensions and for float64 are small by caution alone. Tuned ones replace rows of these
-tables.
+timed, on any GPU. What has been measured, by compiling (benchmarks/triton_aot.py): at D = 16, 32, 64 and 128, in
+float32 with and without TF32, bfloat16 and float16, no kernel spills registers and all fit the shared memory of sm_80,
+sm_86, sm_90, sm_100, sm_120 and gfx942. Rows for larger dimensions and for float64 are small by caution alone: on
+gfx942 float32 spills at D = 512, and the 16-bit backward at D = 256. Tuned ones replace rows of these tables;
+EGFORMER_AUTOTUNE=1 (_autotune.py) times them on the user's GPU.
 """
 
 from egformer_fast.triton._common import architecture

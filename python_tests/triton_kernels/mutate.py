@@ -49,7 +49,6 @@ MUTATIONS: list[tuple[str, str, str]] = [
     (BACKWARD, "mask=j < slots, other=-1) == m", "mask=j < slots, other=0) == m"),
     (BACKWARD, '    prior = tl.where(held, prior, float("-inf"))\n', ""),
     (BACKWARD, 'base = tl.where(largest == float("-inf"), 0.0, largest)', "base = 0.0 * largest"),
-    (BACKWARD, 'tl.where(value == float("-inf"), float("inf"), value)', "value"),
     (BACKWARD, "PRECISION, dtype) - mean[:, None])", "PRECISION, dtype))"),
     (BACKWARD, "((b * slots + j) * heads + h) * blocks", "((b * slots + j) * heads) * blocks"),
     (BACKWARD, "PRECISION, dtype) - mean[None, :])", "PRECISION, dtype))"),
