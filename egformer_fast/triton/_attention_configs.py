@@ -15,12 +15,12 @@ Config = tuple[int, int, int, int]
 # By bytes of an element, then by head dimension: the first row whose dimension is not smaller serves.
 _FORWARD: dict[int, dict[int, Config]] = {
     2: {32: (128, 64, 8, 2), 64: (128, 64, 8, 3), 128: (64, 64, 8, 2), 256: (64, 32, 8, 2), 512: (16, 16, 4, 1)},
-    4: {64: (64, 32, 8, 2), 128: (32, 32, 8, 2), 256: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
+    4: {16: (64, 32, 4, 2), 64: (64, 32, 8, 2), 128: (32, 32, 8, 2), 256: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
     8: {64: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
 }
 _BACKWARD: dict[int, dict[int, Config]] = {
-    2: {64: (64, 64, 8, 2), 128: (64, 64, 8, 2), 256: (32, 32, 8, 1), 512: (16, 16, 4, 1)},
-    4: {32: (32, 32, 4, 2), 64: (32, 32, 8, 2), 128: (32, 16, 4, 1), 256: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
+    2: {16: (64, 64, 4, 2), 64: (64, 64, 8, 2), 128: (64, 64, 8, 2), 256: (32, 32, 8, 1), 512: (16, 16, 4, 1)},
+    4: {32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 1), 256: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
     8: {64: (16, 16, 4, 1), 512: (16, 16, 8, 1)},
 }
 # What differs from the tables above on one architecture: (kernel, bytes, row's head dimension) -> configuration.
@@ -31,7 +31,7 @@ _SPECIAL: dict[str, dict[tuple[str, int, int], Config]] = {
         ("forward", 4, 64): (32, 32, 8, 2),
         ("backward", 4, 128): (32, 16, 8, 1),
     },
-    "sm_120": {("backward", 2, 64): (64, 32, 4, 2)},
+    "sm_120": {("backward", 2, 16): (64, 32, 4, 2), ("backward", 2, 64): (64, 32, 4, 2)},
     # Operands of its tensor cores lie in shared memory, not in registers.
     "sm_90": {("forward", 2, 128): (128, 64, 8, 2)},
     # The rows above spill there too; the cause was not looked for. Two warps are few enough for a block of D = 32 to
@@ -39,6 +39,7 @@ _SPECIAL: dict[str, dict[tuple[str, int, int], Config]] = {
     "gfx942": {
         ("forward", 2, 32): (128, 32, 8, 2),
         ("forward", 2, 64): (128, 32, 8, 2),
+        ("backward", 2, 16): (32, 32, 2, 1),
         ("backward", 2, 64): (32, 32, 2, 1),
         ("backward", 2, 128): (32, 32, 8, 1),
         ("backward", 4, 64): (16, 16, 4, 1),
