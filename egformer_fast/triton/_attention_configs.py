@@ -31,7 +31,11 @@ _SPECIAL: dict[str, dict[tuple[str, int, int], Config]] = {
         ("forward", 4, 64): (32, 32, 8, 2),
         ("backward", 4, 128): (32, 16, 8, 1),
     },
-    "sm_120": {("backward", 2, 16): (64, 32, 4, 2), ("backward", 2, 64): (64, 32, 4, 2)},
+    "sm_120": {
+        ("backward", 2, 16): (64, 32, 4, 2),
+        ("backward", 2, 64): (64, 32, 4, 2),
+        ("backward", 4, 64): (32, 32, 4, 1),
+    },
     # Operands of its tensor cores lie in shared memory, not in registers.
     "sm_90": {("forward", 2, 128): (128, 64, 8, 2)},
     # The rows above spill there too; the cause was not looked for. Two warps are few enough for a block of D = 32 to

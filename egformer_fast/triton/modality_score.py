@@ -166,7 +166,7 @@ def modality_score(
     launch(
         _score, triton.cdiv(batch * modalities, items), rows, present, *(w.contiguous() for w in (w1, b1, w2, b2)),
         score, pooled, batch * modalities, rows.shape[2], tokens, channels, w1.shape[0], *rows.stride(), M=modalities,
-        ITEMS=items, ROWS=min(8, triton.next_power_of_2(rows.shape[2])), C_TILE=32,
+        ITEMS=items, ROWS=min(4, triton.next_power_of_2(rows.shape[2])), C_TILE=32,
         R_TILE=max(16, min(128, triton.next_power_of_2(w1.shape[0]))), num_warps=4,
     )  # fmt: skip
     return score, pooled
