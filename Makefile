@@ -27,7 +27,7 @@ demo: $(READY)
 # runs the op tests over the Triton kernels in a second one; EGFORMER_TEST_FULL=1 runs more of them.
 test: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/ops python_tests/triton_kernels/test_interpreted.py -k "triton-cpu or test_interpreted"
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest python_tests/ops python_tests/triton_kernels -k "triton-cpu or test_interpreted or test_traffic"
 
 test-full: export EGFORMER_TEST_FULL = 1
 test-full: test

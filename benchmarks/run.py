@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 
 # Each registers its cases.
-from benchmarks import complexity, cuda_counters, cuda_resources, latency, ops, train_backends  # noqa: F401
+from benchmarks import (  # noqa: F401
+    complexity,
+    cuda_counters,
+    cuda_resources,
+    latency,
+    ops,
+    train_backends,
+    triton_traffic,
+)
 from benchmarks.registry import CASES, Unavailable, run_case
 
 

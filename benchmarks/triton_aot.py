@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import json
 import re
 import tempfile
@@ -29,7 +30,8 @@ from egformer_fast.triton.modality_attention import modality_attention, modality
 from egformer_fast.triton.modality_drop import modality_drop, modality_drop_backward
 from egformer_fast.triton.modality_score import modality_score, modality_score_backward
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# tf32: float32 attention with torch.set_float32_matmul_precision("high").
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -89,21 +91,24 @@ def score(dtype: torch.dtype) -> None:
     modality_score_backward(scores, pooled, *weights, None)
 
 
-def attention(dtype: torch.dtype, dim: int) -> None:
+def attention(name: str, dim: int) -> None:
+    dtype = DTYPES[name]
     q, k, v = (torch.empty(shape, dtype=dtype) for shape in ((2, 2, 1024, dim), *[(2, 4, 2, 256, dim)] * 2))
     index, bias = torch.empty((2, 2), dtype=torch.int64), torch.empty((2, 2))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
     out, lse = modality_attention(q, k, v, index, bias, 0.125)
     modality_attention_backward(out, q, k, v, index, bias, out, lse, 0.125)
+    torch.set_float32_matmul_precision(before)
 
 
 def cases(dtypes: list[str], dims: list[int]) -> Iterator[tuple[str, str, int | None, Callable[[], None]]]:
     for name in dtypes:
-        dtype = DTYPES[name]
-        yield "modality_drop", name, None, lambda dtype=dtype: drop(dtype)  # type: ignore[misc]
-        yield "modality_score", name, None, lambda dtype=dtype: score(dtype)  # type: ignore[misc]
+        if name != "tf32":
+            yield "modality_drop", name, None, functools.partial(drop, DTYPES[name])
+            yield "modality_score", name, None, functools.partial(score, DTYPES[name])
         for dim in dims:
-            run = lambda dtype=dtype, dim=dim: attention(dtype, dim)  # noqa: E731
-            yield "modality_attention", name, dim, run  # type: ignore[misc]
+            yield "modality_attention", name, dim, functools.partial(attention, name, dim)
 
 
 def measure(chips: list[str], dtypes: list[str], dims: list[int]) -> list[dict[str, Any]]:
@@ -175,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.triton_aot", description=__doc__)
     parser.add_argument("--chips", nargs="*", choices=list(CHIPS), default=list(CHIPS))
     parser.add_argument("--dtypes", nargs="*", choices=list(DTYPES), default=list(DTYPES))
-    parser.add_argument("--dims", nargs="*", type=int, default=[32, 64, 128])
+    parser.add_argument("--dims", nargs="*", type=int, default=[16, 32, 64, 128])
     parser.add_argument("--out", type=Path, help="where to write the rows alone; default: the results folder")
     args = parser.parse_args()
     rows = measure(args.chips, args.dtypes, args.dims)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 _compiled: list[tuple[str, Any]] | None = None
+_pretended: str | None = None
 
 
 def launch(kernel: Any, programs: int, *args: Any, **options: Any) -> None:
@@ -37,10 +38,30 @@ def compiling() -> Iterator[list[tuple[str, Any]]]:
         _compiled = None
 
 
+def is_compiling() -> bool:
+    return _compiled is not None
+
+
+@contextmanager
+def blocks_of(chip: str) -> Iterator[None]:
+    """Launchers called inside, in the interpreter, cut their work as on `chip` ("sm_90"): to count what that one would
+    load and store. Otherwise the interpreter has blocks of its own, quick for it and filled by small shapes."""
+    global _pretended
+    _pretended = chip
+    try:
+        yield
+    finally:
+        _pretended = None
+
+
+def interpreter_blocks() -> bool:
+    return INTERPRETED and _pretended is None
+
+
 def architecture() -> str:
     """The key of the tables of configurations: "interpreter", "sm_90", "gfx942", ..."""
     if INTERPRETED:
-        return "interpreter"
+        return _pretended or "interpreter"
     target = triton.runtime.driver.active.get_current_target()
     return f"sm_{target.arch}" if target.backend == "cuda" else str(target.arch)
 
@@ -73,7 +94,7 @@ class Tiling:
 
 def tile_tokens(tokens: int, channels: int, itemsize: int, *tensors: Tensor | None) -> tuple[Tiling, list[list[int]]]:
     """The tiling, and for each tensor (..., N, C) its strides in it: those of the leading dimensions, row, column."""
-    size = 8192 if INTERPRETED else 8192 // itemsize
+    size = 8192 if interpreter_blocks() else 8192 // itemsize
     strides = [[0] * 4 if t is None else list(t.stride()) for t in tensors]
     for s in strides:
         if channels == 1:

@@ -8,6 +8,7 @@ torch's own switch (torch.set_float32_matmul_precision) allows TF32.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ import triton.language as tl
 from torch import Tensor
 
 from egformer_fast.triton import _attention_backward as backward
-from egformer_fast.triton._attention_configs import LARGEST_DIM, config
+from egformer_fast.triton import _autotune
+from egformer_fast.triton._attention_configs import LARGEST_DIM, Config
 from egformer_fast.triton._attention_math import LN2, load_slot, load_tokens, product
 from egformer_fast.triton._common import INTERPRETED, launch, to_type
 
@@ -90,6 +92,12 @@ def _shared(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor 
     }  # fmt: skip
 
 
+def _blocks(kernel: str, shared: dict[str, Any], run: Callable[[Config], object]) -> Config:
+    return _autotune.blocks(
+        kernel, shared["q"], shared["k"], shared["slots"], shared["D_PAD"], shared["PRECISION"], run
+    )  # fmt: skip
+
+
 def modality_attention(
     q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -97,12 +105,16 @@ def modality_attention(
     batch, heads, queries, _ = q.shape
     out = q.new_empty(q.shape)
     lse = q.new_empty(q.shape[:3], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
-    block, keys, warps, stages = config("forward", q.element_size(), shared["D_PAD"])
-    blocks = math.ceil(queries / block)
-    launch(
-        _attend, batch * heads * blocks, **shared, out=out, lse=lse, scale=scale, blocks=blocks, QUERIES=block,
-        KEYS=keys, num_warps=warps, num_stages=stages,
-    )  # fmt: skip
+
+    def attend(choice: Config) -> None:
+        block, keys, warps, stages = choice
+        blocks = math.ceil(queries / block)
+        launch(
+            _attend, batch * heads * blocks, **shared, out=out, lse=lse, scale=scale, blocks=blocks, QUERIES=block,
+            KEYS=keys, num_warps=warps, num_stages=stages,
+        )  # fmt: skip
+
+    attend(_blocks("forward", shared, attend))
     return out, lse
 
 
@@ -120,21 +132,25 @@ def modality_attention_backward(
     shared = _shared(q, k, v, index, bias)
     batch, modalities, heads, keys, dim = k.shape
     queries, slots = q.shape[2], shared["slots"]
-    block, key_block, warps, stages = config("backward", q.element_size(), shared["D_PAD"])
-    blocks, key_blocks = math.ceil(queries / block), math.ceil(keys / key_block)
     d_q, d_k, d_v = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-    d_bias = lse.new_empty((0,))
-    partial = None if bias is None else lse.new_empty((batch, slots, heads, blocks))
     d_out, delta = d_out.contiguous(), lse.new_empty(lse.shape)
     launch(backward.row_dots, math.ceil(lse.numel() / 64), d_out, out, delta, lse.numel(), D=dim,
            D_PAD=shared["D_PAD"], ROWS=64)  # fmt: skip
-    shared |= {"d_out": d_out, "lse": lse, "delta": delta, "scale": scale, "QUERIES": block, "KEYS": key_block}
-    shared |= {"num_warps": warps, "num_stages": stages}
-    launch(backward.query_gradient, batch * heads * blocks, **shared, d_q=d_q, partial=partial, blocks=blocks)
-    launch(
-        backward.key_gradients, batch * modalities * heads * key_blocks, **shared, d_k=d_k, d_v=d_v, blocks=key_blocks,
-        K_PAD=triton.next_power_of_2(max(1, slots)),
-    )  # fmt: skip
-    if partial is not None:
-        d_bias = partial.sum((2, 3))
-    return d_q, d_k, d_v, d_bias
+    shared |= {"d_out": d_out, "lse": lse, "delta": delta, "scale": scale}
+
+    def pull(choice: Config) -> Tensor | None:
+        block, key_block, warps, stages = choice
+        blocks, key_blocks = math.ceil(queries / block), math.ceil(keys / key_block)
+        partial = None if bias is None else lse.new_empty((batch, slots, heads, blocks))
+        sizes = {"QUERIES": block, "KEYS": key_block, "num_warps": warps, "num_stages": stages}
+        launch(
+            backward.query_gradient, batch * heads * blocks, **shared, **sizes, d_q=d_q, partial=partial, blocks=blocks
+        )  # fmt: skip
+        launch(
+            backward.key_gradients, batch * modalities * heads * key_blocks, **shared, **sizes, d_k=d_k, d_v=d_v,
+            blocks=key_blocks, K_PAD=triton.next_power_of_2(max(1, slots)),
+        )  # fmt: skip
+        return partial
+
+    partial = pull(_blocks("backward", shared, pull))
+    return d_q, d_k, d_v, lse.new_empty((0,)) if partial is None else partial.sum((2, 3))

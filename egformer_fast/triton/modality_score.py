@@ -1,10 +1,10 @@
 """modality_score in Triton; the formulas are in egformer_fast/ops/modality_score.py.
 
-`_score`, one program a modality, averages rows, writes `pooled` and runs the MLP on it. Its rows are the tokens
-themselves where there are few. Where there are many, `_pool` has summed x in parallel before, a program a split of the
-tokens, and the rows are those sums: two stages in a fixed order, the same bits every time. An absent modality loads
-nothing. Backward works on pooled alone: one program a modality, then one a tile of the weights, which sums over all
-samples in a fixed order.
+`_score` averages rows, writes `pooled` and runs the MLP on it, for ITEMS modalities a program, which share each load of
+a weight: in short maps weights are as many as tokens. Its rows are the tokens themselves where there are a dozen. Where
+there are more, `_pool` has summed x in parallel before, a program a split of the tokens, and the rows are those sums:
+two stages in a fixed order, the same bits every time. An absent modality loads no tokens. Backward works on pooled
+alone: one program a modality, then one a tile of the weights, which sums over all samples in a fixed order.
 """
 
 import torch
@@ -12,10 +12,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from egformer_fast.triton._common import INTERPRETED, as_bytes, launch
+from egformer_fast.triton._common import as_bytes, interpreter_blocks, launch
 
-# Tokens that one program sums; elements of a tile that it has in flight.
-_SPLIT, _TILE = (256, 8192) if INTERPRETED else (512, 4096)
+# Rows that `_score` averages without `_pool`.
+_FEW = 16
+
+
+def _sizes() -> tuple[int, int]:
+    """Tokens that one program sums; elements of a tile that it has in flight."""
+    return (256, 8192) if interpreter_blocks() else (512, 4096)
 
 
 @triton.jit
@@ -91,23 +96,51 @@ def _sigmoid(logit):
 
 
 @triton.jit
+def _means(rows, here, count, tokens, c, channels, x_n, x_c, dtype: tl.constexpr, ROWS: tl.constexpr):
+    """(ITEMS, C_TILE): the means over `tokens` of `count` rows of sums, zeros where a modality is absent."""
+    items: tl.constexpr = here.shape[0]
+    total = tl.zeros((items, ROWS, c.shape[0]), dtype)
+    inside = here[:, None, None] & (c < channels)[None, None, :]
+    for start in range(0, count, ROWS):
+        n = start + tl.arange(0, ROWS).to(tl.int64)
+        source = rows[:, None, None] + n[None, :, None] * x_n + c[None, None, :] * x_c
+        total += tl.load(source, mask=inside & (n < count)[None, :, None], other=0.0).to(dtype)
+    return tl.sum(total, 1) / tokens
+
+
+@triton.jit
 def _score(
-    rows, present, w1, b1, w2, b2, score, pooled, count, tokens, channels, hidden, x_b, x_m, x_n, x_c,
-    M: tl.constexpr, ROWS: tl.constexpr, C_PAD: tl.constexpr, R_TILE: tl.constexpr,
+    rows, present, w1, b1, w2, b2, score, pooled, items, count, tokens, channels, hidden, x_b, x_m, x_n, x_c,
+    M: tl.constexpr, ITEMS: tl.constexpr, ROWS: tl.constexpr, C_TILE: tl.constexpr, R_TILE: tl.constexpr,
 ):  # fmt: skip
-    """The mean over `tokens` of `count` rows of sums, then the MLP."""
-    i = tl.program_id(0).to(tl.int64)
-    c = tl.arange(0, C_PAD)
-    if _is_here(present, i):
-        source = rows + i // M * x_b + i % M * x_m
-        total = _sum_rows(source, 0, count, x_n, c, x_c, c < channels, pooled.dtype.element_ty, ROWS, C_PAD)
-        mean = total / tokens
-        logit = _logit(mean, w1, b1, w2, b2, c, hidden, channels, R_TILE)
-        tl.store(pooled + i * channels + c, mean, mask=c < channels)
-        tl.store(score + i, tl.where(_is_finite(mean, logit), _sigmoid(logit), float("nan")))
-    else:
-        tl.store(pooled + i * channels + c, tl.zeros((C_PAD,), pooled.dtype.element_ty), mask=c < channels)
-        tl.store(score + i, 0.0)
+    dtype: tl.constexpr = pooled.dtype.element_ty
+    i = tl.program_id(0).to(tl.int64) * ITEMS + tl.arange(0, ITEMS)
+    here = i < items
+    if present is not None:
+        here = here & (tl.load(present + i, mask=here, other=0) != 0)
+    source = rows + i // M * x_b + i % M * x_m
+    logit = tl.zeros((ITEMS,), dtype)
+    broken = tl.zeros((ITEMS,), tl.int32)
+    # One turn for up to R_TILE hidden units; more turns read the rows again. None would leave pooled unwritten.
+    for first in range(0, tl.maximum(hidden, 1), R_TILE):
+        r = first + tl.arange(0, R_TILE)
+        before = tl.zeros((ITEMS, R_TILE), dtype)
+        for left in range(0, channels, C_TILE):
+            c = left + tl.arange(0, C_TILE)
+            mean = _means(source, here, count, tokens, c, channels, x_n, x_c, dtype, ROWS)
+            inside = (i < items)[:, None] & (c < channels)[None, :]
+            tl.store(pooled + i[:, None] * channels + c[None, :], mean, mask=inside)
+            finite = tl.abs(mean) < float("inf")
+            broken += tl.sum(tl.where(finite, 0, 1), 1)
+            inside = (r < hidden)[:, None] & (c < channels)[None, :]
+            weights = tl.load(w1 + r[:, None] * channels + c[None, :], mask=inside, other=0.0).to(dtype)
+            mean = tl.where(finite, mean, 0.0)
+            before += tl.dot(mean, tl.trans(weights), input_precision="ieee", out_dtype=dtype)
+        before += tl.load(b1 + r, mask=r < hidden, other=0.0).to(dtype)[None, :]
+        logit += tl.sum(_gelu(before) * tl.load(w2 + r, mask=r < hidden, other=0.0).to(dtype)[None, :], 1)
+    logit += tl.load(b2).to(dtype)
+    value = tl.where((broken == 0) & (tl.abs(logit) < float("inf")), _sigmoid(logit), float("nan"))
+    tl.store(score + i, tl.where(here, value, 0.0), mask=i < items)
 
 
 def modality_score(
@@ -119,25 +152,24 @@ def modality_score(
     pooled = x.new_empty((batch, modalities, channels), dtype=dtype)
     present = as_bytes(present)
     rows = x
-    if tokens > _SPLIT:
-        splits = triton.cdiv(tokens, _SPLIT)
+    if tokens > _FEW:
+        split, tile = _sizes()
+        splits = triton.cdiv(tokens, split)
         rows = x.new_empty((batch, modalities, splits, channels), dtype=dtype)
         cols = min(64, triton.next_power_of_2(channels))
         launch(
             _pool, batch * modalities * splits * triton.cdiv(channels, cols), x, present, rows, tokens, channels,
-            splits, *x.stride(), M=modalities, SPLIT=_SPLIT, ROWS=_TILE // cols, COLS=cols,
+            splits, *x.stride(), M=modalities, SPLIT=split, ROWS=tile // cols, COLS=cols,
         )  # fmt: skip
-    pads = _pads(channels)
+    # A matrix product takes 16 rows and columns at least.
+    items = 16
     launch(
-        _score, batch * modalities, rows, present, *(w.contiguous() for w in (w1, b1, w2, b2)), score, pooled,
-        rows.shape[2], tokens, channels, w1.shape[0], *rows.stride(), M=modalities, ROWS=pads["R_TILE"], **pads,
+        _score, triton.cdiv(batch * modalities, items), rows, present, *(w.contiguous() for w in (w1, b1, w2, b2)),
+        score, pooled, batch * modalities, rows.shape[2], tokens, channels, w1.shape[0], *rows.stride(), M=modalities,
+        ITEMS=items, ROWS=min(4, triton.next_power_of_2(rows.shape[2])), C_TILE=32,
+        R_TILE=max(16, min(128, triton.next_power_of_2(w1.shape[0]))), num_warps=4,
     )  # fmt: skip
     return score, pooled
-
-
-def _pads(channels: int) -> dict[str, int]:
-    wide = triton.next_power_of_2(channels)
-    return {"C_PAD": wide, "R_TILE": max(1, min(64, _TILE // wide))}
 
 
 @triton.jit
@@ -215,9 +247,10 @@ def modality_score_backward(
     gradients = [w.new_empty(w.shape) for w in weights]
     d_before, active = (pooled.new_empty((count, hidden)) for _ in range(2))
     d_logit = pooled.new_empty((count,))
+    wide = triton.next_power_of_2(channels)
     launch(
         _score_backward, count, d_score.contiguous(), pooled, as_bytes(present), *weights, d_pooled, d_before, active,
-        d_logit, channels, hidden, **_pads(channels),
+        d_logit, channels, hidden, C_PAD=wide, R_TILE=max(1, min(64, _sizes()[1] // wide)),
     )  # fmt: skip
     tile = 16
     launch(

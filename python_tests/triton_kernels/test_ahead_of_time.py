@@ -1,11 +1,12 @@
 """The Triton kernels compiled for chips that are not here: no spills, shared memory fits, tensor cores, wide loads.
 
 The compiler and the interpreter exclude each other in one process, so benchmarks.triton_aot runs in one of its own.
-EGFORMER_TEST_FULL=1 compiles for every chip of its list, for all dtypes and more head dimensions.
+EGFORMER_TEST_FULL=1 compiles for every chip of its list, for all dtypes and head dimensions.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 FULL = os.environ.get("EGFORMER_TEST_FULL") == "1"
 CHIPS = ["sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "gfx942"] if FULL else ["sm_80", "sm_90"]
 SHARED = {"sm_80": 166912, "sm_86": 101376, "sm_90": 232448, "sm_100": 232448, "sm_120": 101376, "gfx942": 65536}
-CHOICE = ["--dims", "32", "64", "128"] if FULL else ["--dtypes", "float16", "float32", "--dims", "64"]
+DIMS = [16, 32, 64, 128]
+CHOICE = ["--dims", *map(str, DIMS)] if FULL else ["--dtypes", "float16", "float32", "tf32", "--dims", "64"]
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +58,11 @@ def test_shared_memory_fits(kernels):
 def test_16_bit_attention_runs_on_tensor_cores(kernels):
     attention = [k for k in kernels if k["kernel"] in ("_attend", "query_gradient", "key_gradients")]
     assert not wrong([k for k in attention if k["dtype"] != "float32"], lambda k: k["tensor_core"] > 0)
-    # float32 stays in full precision: TF32 would show up as tensor-core instructions. AMD's have a float32 form.
+    # float32 stays in full precision unless TF32 is asked for, which would show up as tensor-core instructions. AMD's
+    # have a float32 form.
     full = [k for k in attention if k["dtype"] == "float32" and k["chip"] != "gfx942"]
     assert full and not wrong(full, lambda k: k["tensor_core"] == 0)
+    assert "tf32" in {k["dtype"] for k in attention}
 
 
 def test_tokens_are_loaded_128_bits_at_a_time(kernels):
@@ -68,5 +72,7 @@ def test_tokens_are_loaded_128_bits_at_a_time(kernels):
 
 def test_the_committed_report_is_clean():
     rows = json.loads((ROOT / "benchmarks" / "results" / "triton_aot.json").read_text())["rows"]
-    assert {row["chip"] for row in rows} == set(SHARED)
+    attention = {(row["chip"], row["dtype"], row["dim"]) for row in rows if row["dim"] is not None}
+    assert attention == set(itertools.product(SHARED, ("float32", "tf32", "bfloat16", "float16"), DIMS))
+    assert {row["chip"] for row in rows if row["dim"] is None} == set(SHARED)
     assert not wrong(rows, lambda k: k["spilled"] == 0 and k["shared"] <= SHARED[k["chip"]])

@@ -54,3 +54,19 @@ def test_a_long_map_is_pooled_in_two_stages():
     with use_backend("triton"):
         got = modality_score(*args, present)
     torch.testing.assert_close(got, modality_score(*args, present))
+
+
+def test_slots_that_share_a_modality_each_give_it_their_bias():
+    """Also in the gradients of keys and values, where one program stands for all slots of its modality."""
+    q, k, v = torch.randn(2, 2, 40, 16), torch.randn(2, 3, 2, 20, 16), torch.randn(2, 3, 2, 20, 16)
+    index = torch.tensor([[1, 1, -1, 0], [2, 0, 2, 2]])
+    bias = torch.tensor([[2.0, -1.0, 9.0, 0.5], [-3.0, 1.5, -torch.inf, 0.25]])
+    results = []
+    for backend in ("triton", "reference"):
+        leaves = [t.clone().requires_grad_() for t in (q, k, v, bias)]
+        with use_backend(backend):
+            out, lse = modality_attention(*leaves[:3], index, leaves[3])
+            out.square().sum().backward()
+        results.append([out, lse, *(leaf.grad for leaf in leaves)])
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)

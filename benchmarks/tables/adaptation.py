@@ -1,0 +1,58 @@
+"""The table of the adaptations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.adaptation import WITHOUT, over_seeds, sweep
+from benchmarks.registry import read_result
+from benchmarks.tables.shared import markdown, source, table
+
+ADAPTED = {
+    "source_only": "source only: trained on without the target",
+    "entropy": "entropy minimisation (MinEnt)",
+    "mean_teacher": "**mean teacher with the sensor parts**",
+    "oracle": "trained on the target's labels",
+}
+
+
+@table
+def adaptation() -> str:
+    """Scores on the target by benchmark and method: mean over seeds and how far the seeds lie apart."""
+    tables = []
+    for benchmark in ("drawn", "ombria"):
+        results = _adaptations(benchmark)
+        if not results:
+            continue
+        regions = sorted(next(iter(results.values()))[0]["target"]["conditions"]) if benchmark == "ombria" else []
+        regions = [name for name in regions if results["source_only"][0]["target"]["conditions"][name]["miou"]]
+        head = [benchmark, "seeds", "mIoU"] + [f"{name}: mIoU, flood IoU" for name in regions]
+        rows = []
+        for name, label in {**ADAPTED, **{name: name.replace("_", " ") for name in WITHOUT}}.items():
+            found = results.get(name, [])
+            if found:
+                cells = [_spread([one["target"]["miou"] for one in found])]
+                cells += [_region([one["target"]["conditions"][region] for one in found]) for region in regions]
+                rows.append([label, str(len(found)), *cells])
+        last = next(iter(results.values()))[-1]
+        tables.append(markdown(head, rows) + "\n\n" + source({**last, "command": "python -m benchmarks.adaptation"}))
+    return "\n\n".join(tables) or "No run has a result file yet."
+
+
+def _adaptations(benchmark: str) -> dict[str, list[dict[str, Any]]]:
+    """Name of a run -> its results, a seed each."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    for run in sweep():
+        if run.benchmark == benchmark and run.name != "start" and run.result.is_file():
+            result = read_result(f"adaptation/{benchmark}/{run.name}_{run.seed}")
+            results.setdefault(run.name, []).append(result)
+    return results
+
+
+def _region(reports: list[dict[str, Any]]) -> str:
+    return f"{_spread([r['miou'] for r in reports])}, {_spread([r['iou']['flood'] for r in reports])}"
+
+
+def _spread(values: list[float]) -> str:
+    found = over_seeds(values)
+    return f"{found['mean']:.3f}" + (f" (± {found['spread'] / 2:.3f})" if found["seeds"] > 1 else "")
