@@ -173,6 +173,7 @@ class FolderDataset(DescribedFrames):
         split: name of a split in the description.
         modalities: names of those to read, in this order; default all.
         transform, cache: see DescribedFrames, also for what a sample is.
+        labels: False opens no label file; every label is all ignore.
 
     Raises DataError: what is wrong in the description, an unknown split or modality, an empty split; when reading, what
     is wrong with a file, which it names. FileNotFoundError without the description.
@@ -186,13 +187,14 @@ class FolderDataset(DescribedFrames):
         modalities: Sequence[str] | None = None,
         transform: Transform | None = None,
         cache: bool = False,
+        labels: bool = True,
     ) -> None:
         described = description if isinstance(description, Description) else load_description(description)
         self.root = find_root(described, root)
         sensors = _choose(described, modalities)
         super().__init__(described, sensors, list_names(described, self.root, split), split, transform, cache)
         base = base_split(described, split)
-        self._folder, self._label = base.folder or "", None if base.unlabelled else described.label
+        self._folder, self._label = base.folder or "", described.label if labels and not base.unlabelled else None
 
     def files(self, index: int) -> dict[str, Path]:
         """Path of every modality and of the label ("label"); optional ones only where the file exists."""

@@ -56,6 +56,7 @@ class Trainer:
 
     Attributes:
         withheld: modalities of the model that the validation set does not have.
+        pictured: the frames of the pictures and the modalities that they lack.
         description: file in `output` that says how the model's inputs are read; every checkpoint holds a copy.
 
     Raises:
@@ -71,6 +72,7 @@ class Trainer:
         options = config.train
         self.config, self.output, self.place = config, output, place
         self.train_set, self.val_set = train_set, val_set
+        self.pictured: tuple[Any, list[str]] = (val_set, [])
         self.model = model.to(place.device)
         self.ema = None if options.ema is None else Ema(self.model, options.ema)
         self.evaluated_model: Any = self.model if self.ema is None else self.ema.model
@@ -216,7 +218,7 @@ class Trainer:
             try:
                 with signals.giving_up():
                     score, scores, report = validate(model, frames, options, self.withheld)
-                    lacking = draw_pictures(model, frames, options.pictures, picture, self.withheld)
+                    lacking = draw_pictures(model, self.pictured[0], options.pictures, picture, self.pictured[1])
             except Interrupted:
                 return
             if lacking:

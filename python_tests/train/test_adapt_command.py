@@ -115,6 +115,15 @@ def test_domains_with_other_sensors(
     assert "target, split val: 2 frame(s)" in capsys.readouterr().out
 
 
+def test_no_label_of_the_target_is_opened(domains: dict[str, Path], tmp_path: Path) -> None:
+    """Nor needed to see what becomes of it: without a labelled split the pictures still show the target."""
+    for path in (domains["target"].parent / "label" / "train").iterdir():
+        path.write_bytes(b"not a picture")
+    run = tmp_path / "run"
+    assert call("adapt", "--config", config(domains, eval_split=None), "--output", run, changes=SMALL) == 0
+    assert list((run / "pictures").iterdir())
+
+
 def test_a_run_repeats_itself_resumes_and_refuses_another_target(
     domains: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,14 +46,14 @@ def make_domains(config: Config) -> tuple[FolderDataset, FolderDataset, FolderDa
     )
     transform = make_transform(weak)
 
-    def of_target(split: str) -> FolderDataset:
-        return FolderDataset(target.description, target.root, split, target.modalities, transform, data.cache)
+    def of_target(split: str, labels: bool) -> FolderDataset:
+        return FolderDataset(target.description, target.root, split, target.modalities, transform, data.cache, labels)
 
-    target_set = of_target(target.split)
+    target_set = of_target(target.split, labels=False)
     if target.eval_split is None:
         val_set = FolderDataset(data.description, data.root, config.eval.split, data.modalities, make_transform(data))
     else:
-        val_set = of_target(target.eval_split)
+        val_set = of_target(target.eval_split, labels=True)
     check_domains(config, source_set, target_set)
     val_set[0]
     one, other = (frames.sample(0, np.random.default_rng(0))["label"].shape[-2:] for frames in (source_set, target_set))

@@ -62,7 +62,9 @@ class Adapter(Trainer):
         options = config.adapt
         self.target_set = target_set
         self.names = list(model.modalities)
-        self.withheld = [name for name in self.names if name not in val_set.modalities]
+        self.withheld = _lacking(self.names, val_set)
+        pictured = val_set if config.target.eval_split else target_set
+        self.pictured = (pictured, _lacking(self.names, pictured))
         self.sensors = [Sensors(model, frames, _lacking(self.names, frames)) for frames in (source_set, target_set)]
         self.kinds = {name: target_set.sensors[name].kind for name in target_set.modalities}
         self.absent = {name: _no_return(sensor) for name, sensor in target_set.sensors.items()}
@@ -72,7 +74,7 @@ class Adapter(Trainer):
         if options.features:
             held = [source_set.classes.index(name) for name in options.features_classes or []]
             self.start = StartingFeatures(self.model, held)
-        self._counts = count_pixels(source_set) if options.rare_temperature is not None else None
+        self._counts = count_pixels(source_set, place.main) if options.rare_temperature is not None else None
 
     def _loader(self) -> Iterator[dict[str, Any]]:
         options, place = self.config.train, self.place

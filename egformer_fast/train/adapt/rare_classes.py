@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,21 @@ RARE = 4 << 40
 CROPS = 10
 
 
-def count_pixels(dataset: Any) -> np.ndarray:
+def count_pixels(dataset: Any, progress: bool = False) -> np.ndarray:
     """(frames, classes) int64: labelled pixels of each class in each frame of a FolderDataset, in the files' size."""
     counts = np.zeros((len(dataset), len(dataset.classes)), np.int64)
-    for index in range(len(dataset)):
+    for index in _counted(len(dataset), progress):
         files = dataset.files(index)
         if "label" in files:
             counts[index] = np.bincount(dataset.read_label(files["label"]).ravel(), minlength=256)[: counts.shape[1]]
     return counts
+
+
+def _counted(frames: int, progress: bool) -> Iterable[int]:
+    """0 to frames - 1, with a bar on a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(range(frames), unit="frame", desc="counting classes", disable=None if progress else True, leave=False)
 
 
 def class_probability(counts: np.ndarray, temperature: float) -> np.ndarray:
