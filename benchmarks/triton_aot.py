@@ -129,7 +129,7 @@ def measure(chips: list[str], dtypes: list[str], dims: list[int]) -> list[dict[s
     return rows
 
 
-def read_nvidia(kernel: Any) -> dict[str, int]:
+def read_nvidia(kernel: Any) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -139,23 +139,26 @@ def read_nvidia(kernel: Any) -> dict[str, int]:
         "registers": int(_find(r"REG:(\d+)", usage)),
         "spilled": int(_find(r"STACK:(\d+)", usage)) + int(_find(r"LOCAL:(\d+)", usage)),
         "tensor_core": machine_code.tensor_core(code),
+        "tensor_core_by": "/".join(sorted(set(machine_code.matrix_products(code)))),
         "loads": len(re.findall(r"\b(?:LDG|LDGSTS|UTMALDG)\.E", code)),
         "loads_128": len(re.findall(r"\b(?:LDG|LDGSTS)\.E[\w.]*\.128\b", code)),
     }
 
 
-def read_amd(kernel: Any) -> dict[str, int]:
+def read_amd(kernel: Any) -> dict[str, Any]:
     code = kernel.asm["amdgcn"]
+    products = re.findall(r"\bv_mfma_", code)
     return {
         "registers": int(_find(r"\.vgpr_count:\s+(\d+)", code)),
         "spilled": sum(int(n) for n in re.findall(r"\.[sv]gpr_spill_count:\s+(\d+)", code)),
-        "tensor_core": len(re.findall(r"\bv_mfma_", code)),
+        "tensor_core": len(products),
+        "tensor_core_by": "MFMA" if products else "",
         "loads": len(re.findall(r"\b(?:global|buffer)_load_", code)),
         "loads_128": len(re.findall(r"\b(?:global|buffer)_load_dwordx4\b", code)),
     }
 
 
-def occupancy(chip: Chip, facts: dict[str, int]) -> float:
+def occupancy(chip: Chip, facts: dict[str, Any]) -> float:
     """The share of a multiprocessor's threads that can be resident."""
     threads = facts["warps"] * chip.target.warp_size
     if chip.target.backend == "cuda":

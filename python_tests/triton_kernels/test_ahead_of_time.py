@@ -65,6 +65,16 @@ def test_16_bit_attention_runs_on_tensor_cores(kernels):
     assert "tf32" in {k["dtype"] for k in attention}
 
 
+def test_each_chip_multiplies_with_its_own_instruction(kernels):
+    committed = json.loads((ROOT / "benchmarks" / "results" / "triton_aot.json").read_text())["rows"]
+    for rows in (kernels, committed):
+        attention = [k for k in rows if k["kernel"] in ("_attend", "query_gradient", "key_gradients")]
+        half = [k for k in attention if k["dtype"] in ("float16", "bfloat16")]
+        assert {k["tensor_core_by"] for k in half if k["chip"] == "sm_80"} == {"HMMA"}
+        assert {k["tensor_core_by"] for k in half if k["chip"] == "sm_90"} == {"HGMMA"}
+        assert {k["tensor_core_by"] for k in half if k["chip"] == "gfx942"} <= {"MFMA"}
+
+
 def test_tokens_are_loaded_128_bits_at_a_time(kernels):
     main = ("_drop", "_drop_backward", "_pool", "_attend", "query_gradient", "key_gradients")
     assert not wrong([k for k in kernels if k["kernel"] in main], lambda k: k["loads_128"] > 0)
