@@ -15,6 +15,9 @@
 //   16-bit  16 .. 128    64 x 64       384 D bytes: 6 to 48 KiB
 //   float   16 .. 64     64 x 32       512 D + 12288 bytes: 20 to 44 KiB
 //   float   128          32 x 32       54 KiB
+//
+// Blocks of 4 warps on a multiprocessor (94 to 168 registers, nvcc 13.0, sm_80): 5 in 16 bits at D = 16, 3 at D = 128
+// and in float at D = 16, else 4.
 #include "attention_launch.cuh"
 #include "attention_products.cuh"
 
