@@ -64,12 +64,17 @@ def read_junit(path: Path, interrupted: bool) -> dict[str, Any]:
     return counts
 
 
+# What a shell starts in the background ignores SIGINT, and so would its pytest: a job whose time is up could not end
+# with a report.
+PYTEST = "import signal, sys, pytest; signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(pytest.main())"
+
+
 def run_job(job: Job, until: float) -> dict[str, Any]:
     """Run one job; `problem` says why it counts as failed."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as work:
         report = Path(work) / "junit.xml"
-        command = [*job.prefix, sys.executable, "-m", "pytest", str(TESTS / job.file), f"--junitxml={report}"]
+        command = [*job.prefix, sys.executable, "-c", PYTEST, str(TESTS / job.file), f"--junitxml={report}"]
         command += ["-p", "no:cacheprovider", "--hypothesis-profile=brief", *(["-k", job.select] if job.select else [])]
         # cuBLAS gives the same bits twice only with a workspace of its own choosing.
         environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **dict(job.environment)}
