@@ -9,6 +9,7 @@ from benchmarks.registry import read_result
 from benchmarks.tables.shared import markdown, source, table
 
 ADAPTED = {
+    "start": "the model that was trained on the source, from which the others go on",
     "source_only": "source only: trained on without the target",
     "entropy": "entropy minimisation (MinEnt)",
     "mean_teacher": "**mean teacher with the sensor parts**",
@@ -25,7 +26,7 @@ def adaptation() -> str:
         if not results:
             continue
         regions = sorted(next(iter(results.values()))[0]["target"]["conditions"]) if benchmark == "ombria" else []
-        regions = [name for name in regions if results["source_only"][0]["target"]["conditions"][name]["miou"]]
+        regions = [name for name in regions if results["start"][0]["target"]["conditions"][name]["miou"]]
         head = [benchmark, "seeds", "mIoU"] + [f"{name}: mIoU, flood IoU" for name in regions]
         rows = []
         for name, label in {**ADAPTED, **{name: name.replace("_", " ") for name in WITHOUT}}.items():
@@ -43,7 +44,7 @@ def _adaptations(benchmark: str) -> dict[str, list[dict[str, Any]]]:
     """Name of a run -> its results, a seed each."""
     results: dict[str, list[dict[str, Any]]] = {}
     for run in sweep():
-        if run.benchmark == benchmark and run.name != "start" and run.result.is_file():
+        if run.benchmark == benchmark and run.result.is_file():
             result = read_result(f"adaptation/{benchmark}/{run.name}_{run.seed}")
             results.setdefault(run.name, []).append(result)
     return results
