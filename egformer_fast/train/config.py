@@ -135,9 +135,15 @@ class AdaptConfig:
     )
     weight: float = option(1.0, "weight of the loss on mixed target frames", low=0)
     threshold: float = option(0.968, "a pseudo-label counts as confident above this probability", low=0, high=1)
+    by_class: bool = option(
+        False, "judge each pixel against the threshold of its class (FlexMatch, 2110.08263), not a frame by its share"
+    )
     mix: bool = option(True, "paste half of a source frame's classes into the target frame, every sensor alike")
     jitter: float = option(0.2, "strength of the light and noise changes that the student sees, every sensor", low=0)
     jitter_probability: float = option(0.8, "share of the target frames that are changed so", low=0, high=1)
+    source_jitter: float = option(
+        0.0, "strength of the same changes of source frames: a wider source, for a target that looks different", low=0
+    )
     masked: float = option(1.0, "weight of the consistency of masked target frames", low=0)
     mask_block: int = option(64, "side of a masked block, in pixels", low=1)
     mask_ratio: float = option(0.7, "share of the blocks that are masked", low=0, high=0.99)

@@ -104,7 +104,9 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
         ("weight", 0.0),
         ("masked", 0.0),
         ("mix", False),
+        ("by_class", True),
         ("jitter", 0.0),
+        ("source_jitter", 0.3),
         ("drop_sensors", 0.0),
         ("score_confidence", False),
         ("threshold", 0.9),
@@ -114,7 +116,7 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
 def test_every_part_matters(tmp_path: Path, key: str, value: Any) -> None:
     """Each option changes the weights that a run ends with."""
     # Confident from the start, so that pseudo-labels count.
-    common = {"train__epochs": 2, "adapt__threshold": 0.5}
+    common = {"train__epochs": 2, "adapt__threshold": 0.6}
     with_it = small_adapter(tmp_path / "with", adapt_config(**common))
     # Sensors that are less sure of the target than of the source.
     without = small_adapter(tmp_path / "without", adapt_config(**{**common, f"adapt__{key}": value}))
@@ -141,7 +143,7 @@ def test_views_differ_from_step_to_step(tmp_path: Path, monkeypatch: pytest.Monk
     usual = np.random.default_rng
 
     def spy(seed: Any) -> np.random.Generator:
-        if isinstance(seed, tuple) and seed[-1] >= 6 << 40:
+        if isinstance(seed, tuple) and seed[-1] >= 7 << 40:
             seen.append(seed[1])
         return usual(seed)
 

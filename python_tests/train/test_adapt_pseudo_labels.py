@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from egformer_fast.models import StageTrace, Trace
-from egformer_fast.train.adapt.pseudo_labels import CollapseWatch, RunningMean, pseudo_labels, reliability
+from egformer_fast.train.adapt.pseudo_labels import (
+    ClassConfidence,
+    CollapseWatch,
+    RunningMean,
+    pseudo_labels,
+    reliability,
+)
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
 
 
@@ -17,8 +23,20 @@ def test_a_frame_weighs_as_much_as_its_share_of_confident_pixels() -> None:
     labels = pseudo_labels(logits, 0.968)
     assert (labels.label[0] == 1).all()
     assert (labels.label[1, :, 0] == 2).all()
-    assert labels.weight.tolist() == [1.0, 0.25]
+    assert labels.weight.flatten(1).amin(1).tolist() == labels.weight.flatten(1).amax(1).tolist() == [1.0, 0.25]
     assert float(labels.confidence) == pytest.approx((1 + 0.25 + 0.75 / 3) / 2, abs=1e-3)
+
+
+def test_by_class_a_pixel_counts_where_it_is_surer_than_its_class_usually_is() -> None:
+    logits = torch.tensor([[3.0, 1.0, 0.0], [2.0, 1.5, 0.0], [0.0, 0.5, 1.2], [0.0, 0.5, 1.2]]).T.reshape(1, 3, 1, 4)
+    confidence = ClassConfidence(3, decay=0.0)
+    confidence.value = torch.tensor([0.5, 0.9, 0.9])
+    labels = pseudo_labels(logits, 0.8, confidence)
+    best = logits.softmax(1).amax(1).flatten()
+    # decay 0: the means are this batch's; no pixel has class 1, whose mean stays.
+    torch.testing.assert_close(confidence.value, torch.stack([best[:2].mean(), torch.tensor(0.9), best[2]]))
+    assert labels.weight.tolist() == [[[1.0, 0.0, 1.0, 1.0]]]
+    assert pseudo_labels(logits, 0.8).weight.tolist() == [[[0.25] * 4]]
 
 
 def trace(scores: list[list[float]], kept: list[list[int]], weights: list[list[float]]) -> Trace:

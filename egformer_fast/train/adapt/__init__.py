@@ -2,6 +2,7 @@
 
     teacher      average of the student's weights (train.ema); sees every sensor of a target frame, unchanged
     pseudo-label label[p] = argmax of the teacher's probabilities, q = share of pixels above `threshold`   pseudo_labels
+                 or, `by_class`, for each pixel whether it is above the threshold of its class (FlexMatch, 2110.08263)
     source loss  the loss of `egformer-fast train`, on frames drawn for rare classes                       rare_classes
     mixed loss   weight * q * CE on target frames with half of a source frame's classes pasted in                views
     masked loss  masked * q * CE on target frames of which most blocks are hidden                                views

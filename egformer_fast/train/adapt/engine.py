@@ -19,7 +19,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from egformer_fast.train.adapt.features import StartingFeatures, last_fused
-from egformer_fast.train.adapt.pseudo_labels import CollapseWatch, RunningMean, pseudo_labels, reliability
+from egformer_fast.train.adapt.pseudo_labels import (
+    ClassConfidence,
+    CollapseWatch,
+    RunningMean,
+    pseudo_labels,
+    reliability,
+)
 from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
 from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, jittered, masked
@@ -30,7 +36,7 @@ from egformer_fast.train.inference import Sensors
 from egformer_fast.train.sampling import BatchStream, TrainingFrames
 
 # Above any frame number and the numbers of sampling.py and rare_classes.py.
-TARGET_ORDER, VIEWS = 5 << 40, 6 << 40
+TARGET_ORDER, SOURCE_VIEWS, VIEWS = 5 << 40, 6 << 40, 7 << 40
 
 
 class Adapter(Trainer):
@@ -66,10 +72,13 @@ class Adapter(Trainer):
         pictured = val_set if config.target.eval_split else target_set
         self.pictured = (pictured, _lacking(self.names, pictured))
         self.sensors = [Sensors(model, frames, _lacking(self.names, frames)) for frames in (source_set, target_set)]
-        self.kinds = {name: target_set.sensors[name].kind for name in target_set.modalities}
-        self.absent = {name: _no_return(sensor) for name, sensor in target_set.sensors.items()}
+        both = (source_set.sensors, target_set.sensors)
+        self.kinds = [{name: sensor.kind for name, sensor in sensors.items()} for sensors in both]
+        # What stands for no return depends on how a data set normalises.
+        self.absent = [{name: _no_return(sensor) for name, sensor in sensors.items()} for sensors in both]
         self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
         self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
+        self.confidence = ClassConfidence(model.num_classes)
         self.start: StartingFeatures | None = None
         if options.features:
             held = [source_set.classes.index(name) for name in options.features_classes or []]
@@ -98,7 +107,7 @@ class Adapter(Trainer):
 
     def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
         method, last = self.config.adapt.method, number == self.config.train.accumulate - 1
-        source = as_view(batch, self.sensors[0], self.place.device)
+        source = self._source_view(batch, number)
         with self.arithmetic.exchange(last and method == "source_only"):
             values = {"source_loss": self._source_pass(source, keep, batch["name"])}
         if method == "entropy":
@@ -107,6 +116,19 @@ class Adapter(Trainer):
         elif method == "mean_teacher":
             values |= self._target_passes(source, batch["target"], keep, number)
         return {"loss": values["source_loss"] + values.get("target_loss", 0.0), **values}
+
+    def _rng(self, number: int, purpose: int) -> np.random.Generator:
+        """For batch `number` of this step."""
+        count = self.step * self.config.train.accumulate + number
+        return np.random.default_rng((self.config.train.seed, count, purpose + self.place.rank))
+
+    def _source_view(self, batch: dict[str, Any], number: int) -> View:
+        options = self.config.adapt
+        source = as_view(batch, self.sensors[0], self.place.device)
+        if not options.source_jitter:
+            return source
+        rng = self._rng(number, SOURCE_VIEWS)
+        return jittered(source, self.kinds[0], self.absent[0], options.source_jitter, options.jitter_probability, rng)
 
     def _source_pass(self, source: View, keep: tuple[int, ...], names: list[str]) -> float:
         with last_fused(self.model, self.start is not None) as fused:
@@ -134,11 +156,10 @@ class Adapter(Trainer):
         """The mixed and the masked pass, with pseudo-labels of the teacher."""
         options, ignore = self.config.adapt, self.train_set.ignore_index
         last = number == self.config.train.accumulate - 1
-        seed = (self.config.train.seed, self.step * self.config.train.accumulate + number, VIEWS + self.place.rank)
-        rng = np.random.default_rng(seed)
+        rng = self._rng(number, VIEWS)
         target, values = self._labelled(as_view(batch, self.sensors[1], self.place.device), source)
         mixed = class_mix(source, target, ignore, self.names, rng) if options.mix else target
-        mixed = jittered(mixed, self.kinds, self.absent, options.jitter, options.jitter_probability, rng)
+        mixed = jittered(mixed, self.kinds[1], self.absent[1], options.jitter, options.jitter_probability, rng)
         mixed = drop_sensors(mixed, options.drop_sensors, self.names, rng)
         with self.arithmetic.exchange(last and not options.masked):
             logits = self.arithmetic.predict(mixed.inputs, mixed.present, keep=keep)
@@ -163,22 +184,22 @@ class Adapter(Trainer):
         """The target frames with the teacher's labels and their weights; and values for the log."""
         assert self.ema is not None
         logits, trace = self.arithmetic.predict(target.inputs, target.present, net=self.ema.model, trace=True)
-        labels = pseudo_labels(logits, self.config.adapt.threshold)
+        options = self.config.adapt
+        labels = pseudo_labels(logits, options.threshold, self.confidence if options.by_class else None)
         trust = reliability(trace)
         weight = labels.weight
-        if self.config.adapt.score_confidence and self.trust.value > 0:
-            weight = weight * (trust / self.trust.value).clamp(max=1)
+        if options.score_confidence and self.trust.value > 0:
+            weight = weight * (trust / self.trust.value).clamp(max=1)[:, None, None]
         report = self.watch.update(labels.label, source.label, self.step + 1)
         if report:
             self.log.say(report)
-        pixels = weight[:, None, None].expand(labels.label.shape)
         values = {
             "pseudo_share": float(weight.mean()),
             "pseudo_confidence": float(labels.confidence),
             "pseudo_top_share": self.watch.top(),
             "reliability": float(trust.mean()),
         }
-        return View(target.inputs, target.present, labels.label, pixels), values
+        return View(target.inputs, target.present, labels.label, weight), values
 
     def _take_scores(self, score: float, scores: dict[str, float], report: dict[str, Any]) -> None:
         """Log them; nothing is chosen by them, and `self.best` is the newest score."""
@@ -196,6 +217,7 @@ class Adapter(Trainer):
             "trust": self.trust.state_dict(),
             "scores": self.scores.state_dict(),
             "watch": self.watch.state_dict(),
+            "confidence": self.confidence.state_dict(),
             "start": None if self.start is None else self.start.state_dict(),
         }
         return {**super().state_dict(), "adapt": own}
@@ -206,6 +228,7 @@ class Adapter(Trainer):
         self.trust.load_state_dict(own["trust"])
         self.scores.load_state_dict(own["scores"])
         self.watch.load_state_dict(own["watch"])
+        self.confidence.load_state_dict(own["confidence"])
         if self.start is not None:
             self.start.load_state_dict(own["start"])
 

@@ -15,23 +15,48 @@ from torch import Tensor
 from egformer_fast.models.trace import Trace
 
 
+class ClassConfidence:
+    """Running mean of the teacher's probability of each class where it labels that class; before the first such pixel
+    1, so that a class has to be found before it is found easily."""
+
+    def __init__(self, classes: int, decay: float = 0.99) -> None:
+        self.decay, self.value = decay, torch.ones(classes)
+
+    def update(self, probability: Tensor, label: Tensor) -> None:
+        """probability, label: (B, H, W)."""
+        classes = len(self.value)
+        count = torch.bincount(label.flatten(), minlength=classes).float().cpu()
+        total = torch.bincount(label.flatten(), probability.flatten().double(), minlength=classes).float().cpu()
+        seen = count > 0
+        mean = torch.where(seen, total / count.clamp_min(1), self.value)
+        self.value = self.decay * self.value + (1 - self.decay) * mean
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.value = state["value"]
+
+
 @dataclass(frozen=True)
 class PseudoLabels:
-    """label: (B, H, W) int64. weight: (B,) float32, q of each frame. confidence: scalar, the mean of max p."""
+    """label: (B, H, W) int64. weight: (B, H, W) float32. confidence: scalar, the mean of max p."""
 
     label: Tensor
     weight: Tensor
     confidence: Tensor
 
-    def pixel_weight(self) -> Tensor:
-        """(B, H, W): q at every pixel."""
-        return self.weight[:, None, None].expand(self.label.shape).float()
 
-
-def pseudo_labels(logits: Tensor, threshold: float) -> PseudoLabels:
-    """logits: (B, classes, H, W) of the teacher."""
+def pseudo_labels(logits: Tensor, threshold: float, by_class: ClassConfidence | None = None) -> PseudoLabels:
+    """logits: (B, classes, H, W) of the teacher. by_class: judge pixels by their class, and take in this batch."""
     probability, label = logits.float().softmax(1).max(1)
-    weight = (probability > threshold).flatten(1).float().mean(1)
+    if by_class is None:
+        share = (probability > threshold).flatten(1).float().mean(1)
+        weight = share[:, None, None].expand(label.shape)
+    else:
+        by_class.update(probability, label)
+        relative = (by_class.value / by_class.value.max()).to(label.device)
+        weight = (probability > threshold * relative[label]).float()
     return PseudoLabels(label, weight, probability.mean())
 
 
