@@ -13,7 +13,7 @@ from egformer_fast import _ext
 SOURCE = Path(__file__).parents[2] / "examples" / "cpp"
 
 
-@pytest.mark.skipif(not _ext.LIBRARY.is_file(), reason="installed with EGFORMER_BUILD=0")
+@pytest.mark.usefixtures("library")
 def test_the_example_builds_and_keeps_the_best_modalities(tmp_path: Path) -> None:
     torch_folder = Path(torch.__file__).parent
     configure = ["cmake", "-S", str(SOURCE), "-B", str(tmp_path), f"-DTORCH_DIR={torch_folder}"]

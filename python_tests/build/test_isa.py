@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-from egformer_fast import _ext
-
 SCRIPT = """
 import torch
 from egformer_fast import modality_attention, modality_drop, modality_score, use_backend
@@ -38,7 +36,7 @@ print("right")
 """
 
 
-@pytest.mark.skipif(not _ext.LIBRARY.is_file(), reason="installed with EGFORMER_BUILD=0")
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("isa", ["base", "v3", "v4"])
 def test_every_instruction_set_gives_right_results(isa: str) -> None:
     done = subprocess.run(

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from egformer_fast import _ext, modality_attention, modality_drop, modality_score, use_backend
+from egformer_fast import modality_attention, modality_drop, modality_score, use_backend
 
-pytestmark = pytest.mark.skipif(not _ext.LIBRARY.is_file(), reason="installed with EGFORMER_BUILD=0")
+pytestmark = pytest.mark.usefixtures("library")
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The CUDA kernels on the CPU, for tests; skipped only where there are no CUDA headers to compile them with."""
+"""The CUDA kernels on the CPU, for tests: on Linux always, with the toolkit's headers or those of requirements.txt."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "ops"))  # op_cases
 
 @pytest.fixture(scope="session")
 def simt() -> ModuleType:
-    if simt_build.cuda_include() is None:
-        pytest.skip("no CUDA headers (cuda_fp16.h); set CUDA_HOME or install the toolkit")
+    if sys.platform != "linux":
+        pytest.skip("the layer that executes CUDA kernels on the CPU, and NVIDIA's header packages, are for Linux")
     return simt_build.module()

@@ -97,7 +97,7 @@ def _link(name: str, objects: list[Path], flags: list[str]) -> Path:
 
 def _flags(*more: str) -> list[str]:
     include = cuda_include()
-    assert include is not None, "no CUDA headers (cuda_fp16.h)"
+    assert include is not None, "no CUDA headers (cuda_fp16.h): pip install -r requirements.txt, or set CUDA_HOME"
     # Kernels view memory as other types, as nvcc allows.
     common = [
         "-std=c++20",
