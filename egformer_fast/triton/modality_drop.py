@@ -149,7 +149,8 @@ def _drop_backward(
         held = j >= 0
         gradient = tl.zeros((ROWS, COLS), shares.dtype)
         if d_fused is not None:
-            values = tl.load(x + b * x_b + m * x_m + row * x_row + col * x_col, mask=inside & held, other=0.0)
+            source = x + b * x_b + tl.cast(m, tl.int64) * x_m
+            values = tl.load(source + row * x_row + col * x_col, mask=inside & held, other=0.0)
             dot = tl.sum(tl.sum(values.to(shares.dtype) * pulled, 1), 0)
             tl.store(partial + (b * KEEP + j) * tiles + tile, dot, mask=held)
             gradient += tl.sum(tl.where(slots == m, shares, 0.0), 0) * pulled
