@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.ops_cases import Stage
+from benchmarks.ops_cases import Stage, dropping_stages
 from benchmarks.triton_traffic import CHIP, DTYPES, OPS, attention_runs, counting, measure
 from egformer_fast.triton import modality_drop as drop
 from egformer_fast.triton import modality_score as score
@@ -33,14 +33,14 @@ def _blocks_of_a_gpu():
 @pytest.mark.parametrize("stage", [0, 2])
 @pytest.mark.parametrize("op", OPS)
 def test_forward_moves_little_more_than_it_must(op, stage, dtype):
-    keep = (3, 2, 1, 1)[stage]
-    runs = OPS[op](Stage("mit_b0", 512, stage, 1, keep), DTYPES[dtype], 512 if op == "modality_attention" else 1024)
+    tokens = 512 if op == "modality_attention" else 1024
+    runs = OPS[op](dropping_stages(512)[stage], DTYPES[dtype], tokens)
     assert 1 <= measure(runs["forward"])["over_bound"] <= LARGEST[op]
 
 
 @pytest.mark.parametrize("op", ["modality_drop", "modality_attention"])
 def test_backward_moves_little_more_than_it_must(op):
-    runs = OPS[op](Stage("mit_b0", 512, 2, 1, 1), torch.float32, 256)
+    runs = OPS[op](dropping_stages(512)[2], torch.float32, 256)
     assert 1 <= measure(runs["backward"])["over_bound"] <= LARGEST[op]
 
 
