@@ -18,20 +18,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.cuda_sources import cuda_on_cpu, digest, simt_build
-from benchmarks.ops_cases import MODALITIES, Stage
+from benchmarks.ops_cases import Stage, dropping_stages
 from benchmarks.registry import Unavailable, case
 
-STAGES = [Stage("mit_b0", 512, stage, 1, keep) for stage, keep in enumerate((3, 2, 1, 1))]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 COUNTED = ("loads", "load_sectors", "stores", "store_sectors", "shared_requests", "bank_conflicts")
 COUNTED += ("barriers", "matrix_products", "shared_bytes", "blocks")
 TILE = 64  # rows of attention's tiles of queries, and of the tiles of keys that a block owns, for D = 32
 Floors = dict[str, tuple[float, float]]  # by kernel: bytes once, bytes with what tiles read again
-
-
-def modalities(s: Stage) -> int:
-    """That arrive at a stage: what the stage before kept."""
-    return MODALITIES if s.stage == 0 else STAGES[s.stage - 1].keep
 
 
 def aligned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -41,7 +35,7 @@ def aligned(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 def score(s: Stage, dtype: torch.dtype) -> Floors:
     hidden = max(8, s.channels // 4)
-    x = aligned((s.batch, modalities(s), s.tokens, s.channels), dtype)
+    x = aligned((s.batch, s.modalities, s.tokens, s.channels), dtype)
     weights = [aligned(shape, dtype) for shape in ((hidden, s.channels), (hidden,), (hidden,), ())]
     value, pooled = cuda_on_cpu.modality_score(x, *weights)
     cuda_on_cpu.modality_score_backward(torch.ones_like(value), pooled, *weights)
@@ -49,7 +43,7 @@ def score(s: Stage, dtype: torch.dtype) -> Floors:
 
 
 def drop(s: Stage, dtype: torch.dtype) -> Floors:
-    x = aligned((s.batch, modalities(s), s.tokens, s.channels), dtype)
+    x = aligned((s.batch, s.modalities, s.tokens, s.channels), dtype)
     values = torch.rand(x.shape[:2])
     survivors, fused, index, weight = cuda_on_cpu.modality_drop(x, values, s.keep)
     cuda_on_cpu.modality_drop_backward(survivors, fused, weight, x, values, index, weight)
@@ -93,12 +87,12 @@ OPS: dict[str, Callable[[Stage, torch.dtype], Floors]] = {
 def measure() -> Iterator[dict[str, Any]]:
     """One row for each stage, dtype and kernel."""
     simt = simt_build.module()
-    for (op, run), s, (name, dtype) in itertools.product(OPS.items(), STAGES, DTYPES.items()):
+    for (op, run), s, (name, dtype) in itertools.product(OPS.items(), dropping_stages(512), DTYPES.items()):
         torch.manual_seed(0)
         simt.reset(count_memory=True)
         floors = run(s, dtype)
         where = {"op": op, "stage": s.stage + 1, "tokens": s.tokens, "channels": s.channels, "keep": s.keep}
-        where |= {"modalities": modalities(s), "dtype": name}
+        where |= {"modalities": s.modalities, "dtype": name}
         for kernel, counts in simt.counters().items():
             once, floor = (round(value / 32) or None for value in floors.get(kernel, (0, 0)))
             yield {**where, "kernel": kernel, **{key: counts[key] for key in COUNTED}, "once": once, "floor": floor}

@@ -67,7 +67,7 @@ def compiled(source: Path, arch: str) -> list[dict[str, Any]]:
     rows = []
     for mangled, usage in parse(result.stderr).items():
         name = {"arch": arch, "file": source.stem, "kernel": plain_name(mangled)}
-        rows.append({**name, **usage, "tensor_core": machine_code.tensor_core(codes[mangled])})
+        rows.append({**name, **usage, "tensor_core": len(machine_code.matrix_products(codes[mangled]))})
     return sorted(rows, key=lambda row: str(row["kernel"]))
 
 

@@ -41,8 +41,3 @@ def by_kernel(code: str) -> dict[str, str]:
 def matrix_products(code: str) -> list[str]:
     """The instructions that multiply matrices: HMMA by a warp, HGMMA by four (sm_90), UTC... by a block (sm_100)."""
     return re.findall(r"\b(?:HMMA|HGMMA|UTCHMMA|UTCQMMA)\b", code)
-
-
-def tensor_core(code: str) -> int:
-    """How many instructions multiply matrices."""
-    return len(matrix_products(code))

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from egformer_fast import modality_attention, modality_drop, modality_score
+from egformer_fast.models.egformer import default_keep
 from egformer_fast.models.mit import MIT_CONFIGS
 
 MODALITIES = 4
@@ -63,6 +64,13 @@ class Stage:
 def stages(keeps: tuple[int, ...]) -> Iterator[Stage]:
     grid = itertools.product(("mit_b0", "mit_b2"), (512, 1024), range(4), (1, 4), keeps)
     return (Stage(*values) for values in grid)
+
+
+def dropping_stages(size: int, batch: int = 1) -> list[Stage]:
+    """The stages of EGFormer-B0 with four sensors: each sees the modalities that the one before has kept."""
+    keeps = default_keep(MODALITIES)
+    slots = (MODALITIES, *keeps[:-1])
+    return [Stage("mit_b0", size, number, batch, *pair) for number, pair in enumerate(zip(keeps, slots, strict=True))]
 
 
 def plain_score(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:

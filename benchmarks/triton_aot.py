@@ -135,11 +135,12 @@ def read_nvidia(kernel: Any) -> dict[str, Any]:
         file.flush()
         usage = machine_code.output(machine_code.tool("cuobjdump"), "-res-usage", file.name)
         code = machine_code.disassembled(Path(file.name))
+    products = machine_code.matrix_products(code)
     return {
         "registers": int(_find(r"REG:(\d+)", usage)),
         "spilled": int(_find(r"STACK:(\d+)", usage)) + int(_find(r"LOCAL:(\d+)", usage)),
-        "tensor_core": machine_code.tensor_core(code),
-        "tensor_core_by": "/".join(sorted(set(machine_code.matrix_products(code)))),
+        "tensor_core": len(products),
+        "tensor_core_by": "/".join(sorted(set(products))),
         "loads": len(re.findall(r"\b(?:LDG|LDGSTS|UTMALDG)\.E", code)),
         "loads_128": len(re.findall(r"\b(?:LDG|LDGSTS)\.E[\w.]*\.128\b", code)),
     }

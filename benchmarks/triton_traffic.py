@@ -30,11 +30,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.ops_cases import Stage
+from benchmarks.ops_cases import Stage, dropping_stages
 from benchmarks.registry import case
 
 TOKENS, QUERIES = 1024, 512
-ENTERING, KEEP = (4, 3, 2, 1), (3, 2, 1, 1)
+SIZES = (512, 1024)
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 CHIP = "sm_90"  # whose blocks are run
 CHIPS = ("sm_80", "sm_90", "sm_100", "gfx942")  # for whose blocks the bytes of the whole map are worked out
@@ -124,7 +124,7 @@ def score_runs(stage: Stage, dtype: torch.dtype, tokens: int) -> dict[str, Run]:
     from egformer_fast.triton.modality_score import modality_score, modality_score_backward
 
     hidden = max(8, stage.channels // 4)
-    x = torch.zeros((stage.batch, ENTERING[stage.stage], tokens, stage.channels), dtype=dtype)
+    x = torch.zeros((stage.batch, stage.modalities, tokens, stage.channels), dtype=dtype)
     weights = [torch.zeros(s, dtype=dtype) for s in ((hidden, stage.channels), (hidden,), (hidden,), ())]
     score, pooled = torch.zeros(x.shape[:2]), torch.zeros((*x.shape[:2], stage.channels))
     forward = size_of(x, *weights, score, pooled)
@@ -138,7 +138,7 @@ def score_runs(stage: Stage, dtype: torch.dtype, tokens: int) -> dict[str, Run]:
 def drop_runs(stage: Stage, dtype: torch.dtype, tokens: int) -> dict[str, Run]:
     from egformer_fast.triton.modality_drop import modality_drop, modality_drop_backward
 
-    x = torch.zeros((stage.batch, ENTERING[stage.stage], tokens, stage.channels), dtype=dtype)
+    x = torch.zeros((stage.batch, stage.modalities, tokens, stage.channels), dtype=dtype)
     score = torch.rand(x.shape[:2])
     outputs = [torch.zeros_like(x[:, : stage.keep]), torch.zeros_like(x[:, 0])]
     index = score.topk(stage.keep).indices.sort(1).values
@@ -213,8 +213,8 @@ OPS = {"modality_score": score_runs, "modality_drop": drop_runs, "modality_atten
 def rows() -> Iterator[dict[str, Any]]:
     from egformer_fast.triton._common import blocks_of
 
-    for size, number, name, op in itertools.product((512, 1024), range(4), DTYPES, OPS):
-        stage = Stage("mit_b0", size, number, 1, KEEP[number])
+    stages = [stage for size in SIZES for stage in dropping_stages(size)]
+    for stage, name, op in itertools.product(stages, DTYPES, OPS):
         tokens = min(stage.tokens, QUERIES if op == "modality_attention" else TOKENS)
         whole = {}
         for chip in CHIPS:
@@ -224,7 +224,8 @@ def rows() -> Iterator[dict[str, Any]]:
             for what, run in OPS[op](stage, DTYPES[name], tokens).items():
                 counted = measure(run)
                 moved = {chip: round(runs[what].bound * counted["bytes"] / run.bound) for chip, runs in whole.items()}
-                place = {"op": op, "what": what, "dtype": name, "size": size, "stage": number, "tokens_run": tokens}
+                place = {"op": op, "what": what, "dtype": name}
+                place |= {"size": stage.size, "stage": stage.stage, "tokens_run": tokens}
                 yield {**place, **counted, "whole_map": {"floor": whole[CHIP][what].floor, "bytes": moved}}
 
 
@@ -238,7 +239,9 @@ def triton_traffic() -> dict[str, Any]:
         raise RuntimeError(f"{' '.join(command)} failed; it needs triton\n{done.stderr}")
     import triton
 
-    facts = {"triton": triton.__version__, "blocks_run": CHIP, "modalities": ENTERING, "keep": KEEP}
+    stages = dropping_stages(SIZES[0])
+    facts = {"triton": triton.__version__, "blocks_run": CHIP}
+    facts |= {"modalities": [s.modalities for s in stages], "keep": [s.keep for s in stages]}
     return {**facts, "rows": json.loads(done.stdout)}
 
 

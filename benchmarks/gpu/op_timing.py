@@ -20,10 +20,9 @@ from benchmarks.gpu.baselines import Implementation, implementations
 from benchmarks.gpu.device import clock, host_seconds, is_gpu, peak_bytes, synchronize
 from benchmarks.gpu.part import DeviceLost, OutOfTime, Part
 from benchmarks.ops import both_ways, forward
-from benchmarks.ops_cases import MODALITIES, OPS, Case, Stage, Work
+from benchmarks.ops_cases import OPS, Case, Stage, Work, dropping_stages
 from benchmarks.timing import alternate
 from egformer_fast import use_backend
-from egformer_fast.models.egformer import default_keep
 
 GRID = ((torch.bfloat16, 1024, 1), (torch.bfloat16, 512, 1), (torch.bfloat16, 1024, 4), (torch.float32, 1024, 1))
 WAYS: tuple[tuple[str, Callable[..., Callable[[], None]]], ...] = (
@@ -42,11 +41,9 @@ def stages(tiny: bool) -> Iterator[tuple[torch.dtype, Stage]]:
     half, single = torch.bfloat16, torch.float32
     grid = ((half, 128, 2), (single, 128, 2)) if tiny else GRID
     for dtype, size, batch in grid:
-        slots = MODALITIES
-        for number, keep in enumerate(default_keep(MODALITIES)):
-            if not tiny or number == (0 if dtype == half else 2):
-                yield dtype, Stage("mit_b0", size, number, batch, keep, slots)
-            slots = keep
+        for stage in dropping_stages(size, batch):
+            if not tiny or stage.stage == (0 if dtype == half else 2):
+                yield dtype, stage
 
 
 def place(dtype: torch.dtype, stage: Stage) -> dict[str, Any]:

@@ -16,12 +16,10 @@ def ops() -> str:
         names = [f"{op}_{threads}" for threads in ("1_thread", "2_threads")]
         results = [read_result(name) if (RESULTS / f"{name}.json").is_file() else None for name in names]
         for what in ("forward", "forward + backward"):
-            row = [f"{op}, {what}"]
-            for summary in (result and result["summary"][what] for result in results):
-                row.append(_speedup(summary) if summary else "not measured")
-            for summary in (result and result["summary"][what] for result in results):
-                row.append(" and ".join(f"{value:.2f}" for value in (summary or {}).get("over_floor_largest", [])))
-            rows.append(row)
+            summaries = [result["summary"][what] if result else {} for result in results]
+            speeds = [_speedup(summary) if summary else "not measured" for summary in summaries]
+            floors = [[f"{value:.2f}" for value in summary.get("over_floor_largest", [])] for summary in summaries]
+            rows.append([f"{op}, {what}", *speeds, *map(" and ".join, floors)])
     head = ["op"]
     head += [f"{threads}: mean, slowest case, cases below 0.9x" for threads in ("1 thread", "2 threads")]
     head += [f"times the floor, {threads}" for threads in ("1 thread", "2 threads")]

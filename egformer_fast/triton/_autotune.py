@@ -43,7 +43,9 @@ def path() -> Path:
     return Path(given) if given else base / "egformer_fast" / "triton_autotune.json"
 
 
-def blocks(kernel: str, q: Tensor, k: Tensor, slots: int, dim: int, precision: str, run: Callable[[Config], object]):
+def blocks(
+    kernel: str, q: Tensor, k: Tensor, slots: int, dim: int, precision: str, run: Callable[[Config], object]
+) -> Config:
     """The configuration of "forward" or "backward"; `run(configuration)` launches what is timed."""
     fixed = config(kernel, q.element_size(), dim)
     if not is_on():
@@ -57,9 +59,10 @@ def blocks(kernel: str, q: Tensor, k: Tensor, slots: int, dim: int, precision: s
     known = read(path()).get(key)
     if known in allowed:
         return known
-    if torch.cuda.is_current_stream_capturing() or q.numel() == 0:
-        return fixed
-    best = fastest(allowed, lambda choice: _milliseconds(lambda: run(choice)))
+    with torch.cuda.device_of(q):  # the timer's events and the stream in question are the current GPU's
+        if torch.cuda.is_current_stream_capturing() or q.numel() == 0:
+            return fixed
+        best = fastest(allowed, lambda choice: _milliseconds(lambda: run(choice)))
     if best is None:
         return fixed
     write(path(), key, best)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,7 @@ def launch(kernel: Any, programs: int, *args: Any, **options: Any) -> None:
     if _compiled is not None:
         _compiled.append((kernel.fn.__name__, kernel.warmup(*args, grid=(programs,), **options)))
     elif programs > 0:
-        device = next(a.device for a in (*args, *options.values()) if isinstance(a, Tensor))
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        with torch.cuda.device_of(next(a for a in (*args, *options.values()) if isinstance(a, Tensor))):
             kernel[(programs,)](*args, **options)
 
 

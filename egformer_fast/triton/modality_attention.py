@@ -93,9 +93,8 @@ def _shared(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor 
 
 
 def _blocks(kernel: str, shared: dict[str, Any], run: Callable[[Config], object]) -> Config:
-    return _autotune.blocks(
-        kernel, shared["q"], shared["k"], shared["slots"], shared["D_PAD"], shared["PRECISION"], run
-    )  # fmt: skip
+    q, k, slots, dim, precision = (shared[name] for name in ("q", "k", "slots", "D_PAD", "PRECISION"))
+    return _autotune.blocks(kernel, q, k, slots, dim, precision, run)
 
 
 def modality_attention(

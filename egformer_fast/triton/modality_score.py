@@ -1,10 +1,10 @@
 """modality_score in Triton; the formulas are in egformer_fast/ops/modality_score.py.
 
 `_score` averages rows, writes `pooled` and runs the MLP on it, for ITEMS modalities a program, which share each load of
-a weight: in short maps weights are as many as tokens. Its rows are the tokens themselves where there are a dozen. Where
-there are more, `_pool` has summed x in parallel before, a program a split of the tokens, and the rows are those sums:
-two stages in a fixed order, the same bits every time. An absent modality loads no tokens. Backward works on pooled
-alone: one program a modality, then one a tile of the weights, which sums over all samples in a fixed order.
+a weight: in short maps weights are as many as tokens. Its rows are the tokens themselves where there are _FEW at most.
+Where there are more, `_pool` has summed x in parallel before, a program a split of the tokens, and the rows are those
+sums: two stages in a fixed order, the same bits every time. An absent modality loads no tokens. Backward works on
+pooled alone: one program a modality, then one a tile of the weights, which sums over all samples in a fixed order.
 """
 
 import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -118,6 +119,25 @@ def test_what_the_gpu_has_no_resources_for_is_passed_over(gpu, monkeypatch):
 
     monkeypatch.setattr(_autotune, "_milliseconds", milliseconds)
     assert chosen() == TABLE and not _autotune.path().exists()
+
+
+def test_timing_is_done_on_the_gpu_of_the_tensors(gpu, monkeypatch):
+    """They need not be on the current one, whose events would time nothing."""
+    current = []
+
+    @contextmanager
+    def device_of(tensor):
+        current.append(tensor)
+        yield
+        current.pop()
+
+    def milliseconds(run):
+        assert [tuple(t.shape) for t in current] == [(1, 2, 1000, 32)]
+        return 1.0 if run() == FASTEST else 2.0
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(_autotune, "_milliseconds", milliseconds)
+    assert chosen() == FASTEST and not current
 
 
 def test_nothing_is_timed_while_a_graph_is_captured(gpu, monkeypatch):

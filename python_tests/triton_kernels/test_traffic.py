@@ -6,13 +6,11 @@ TRITON_INTERPRET=1 alone (conftest.py).
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
-from benchmarks.ops_cases import Stage
+from benchmarks.ops_cases import Stage, dropping_stages
+from benchmarks.registry import read_result
 from benchmarks.triton_traffic import CHIP, DTYPES, OPS, attention_runs, counting, measure
 from egformer_fast.triton import modality_drop as drop
 from egformer_fast.triton import modality_score as score
@@ -20,7 +18,6 @@ from egformer_fast.triton._attention_configs import config
 from egformer_fast.triton._common import blocks_of, launch
 
 LARGEST = {"modality_score": 1.02, "modality_drop": 1.05, "modality_attention": 1.1}
-REPORT = Path(__file__).parents[2] / "benchmarks" / "results" / "triton_traffic.json"
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +30,14 @@ def _blocks_of_a_gpu():
 @pytest.mark.parametrize("stage", [0, 2])
 @pytest.mark.parametrize("op", OPS)
 def test_forward_moves_little_more_than_it_must(op, stage, dtype):
-    keep = (3, 2, 1, 1)[stage]
-    runs = OPS[op](Stage("mit_b0", 512, stage, 1, keep), DTYPES[dtype], 512 if op == "modality_attention" else 1024)
+    tokens = 512 if op == "modality_attention" else 1024
+    runs = OPS[op](dropping_stages(512)[stage], DTYPES[dtype], tokens)
     assert 1 <= measure(runs["forward"])["over_bound"] <= LARGEST[op]
 
 
 @pytest.mark.parametrize("op", ["modality_drop", "modality_attention"])
 def test_backward_moves_little_more_than_it_must(op):
-    runs = OPS[op](Stage("mit_b0", 512, 2, 1, 1), torch.float32, 256)
+    runs = OPS[op](dropping_stages(512)[2], torch.float32, 256)
     assert 1 <= measure(runs["backward"])["over_bound"] <= LARGEST[op]
 
 
@@ -100,7 +97,7 @@ def test_loads_beside_the_arguments_are_refused():
 
 
 def test_the_committed_report_holds_the_bounds():
-    rows = [row for row in json.loads(REPORT.read_text())["rows"] if row["what"] == "forward"]
+    rows = [row for row in read_result("triton_traffic")["rows"] if row["what"] == "forward"]
     assert {(row["op"], row["size"], row["stage"]) for row in rows} == {
         (op, size, stage) for op in OPS for size in (512, 1024) for stage in range(4)
     }
