@@ -137,7 +137,9 @@ class Adapter(Trainer):
         self.scores.update(_score_tables(trace))
         loss = self.loss(logits, source.label)
         if self.start is not None:
-            distance = self.start.distance(fused[0], source.inputs, source.present, keep, source.label)
+            with torch.no_grad(), last_fused(self.start.model) as start:
+                self.arithmetic.predict(source.inputs, source.present, net=self.start.model, keep=keep)
+            distance = self.start.distance(fused[0], start[0], source.label)
             loss = loss + self.config.adapt.features * distance
         return self.descend(loss, names)
 
