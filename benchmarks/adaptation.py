@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ombria import last_row
 from benchmarks.registry import RESULTS, machine, write_result
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -39,7 +40,8 @@ WITHOUT = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """start: configuration of the run on the source. minutes: of start, and of what goes on from it."""
+    """start: configuration of the run on the source. minutes: of start, and of what goes on from it. oracle: whether
+    there is a run on the target's labels. split: of the target, to score."""
 
     start: str
     adapt: str
@@ -118,6 +120,8 @@ def execute(run: Run, runs: Path) -> None:
     command, config = ("train", its.start) if trains else ("adapt", its.adapt)
     options = [part for change in changes for part in ("--set", change)]
     call(command, "--config", CONFIGS / config, "--output", folder, "--resume", *options)
+    if last_row(folder)["progress"] < 1.0:  # a run that was told to stop also exits with 0
+        sys.exit(f"{run.key}: stopped before its end; the same command goes on")
     report = folder / "target.json"
     call("eval", "--checkpoint", folder / "checkpoints" / "last", *target(run, runs), "--json", report)
     scores = json.loads(report.read_text())
@@ -138,9 +142,9 @@ def execute(run: Run, runs: Path) -> None:
 
 def target(run: Run, runs: Path) -> list[str]:
     """Options of `eval` for the frames that are scored."""
-    if run.benchmark == "drawn":
-        return ["--data", str(runs / "scenes" / "away" / "dataset.yaml"), "--split", "val"]
-    return ["--data", str(CONFIGS / "data" / "ombria_2021.yaml"), "--split", "all"]
+    drawn = runs / "scenes" / "away" / "dataset.yaml"
+    data = drawn if run.benchmark == "drawn" else CONFIGS / "data" / "ombria_2021.yaml"
+    return ["--data", str(data), "--split", BENCHMARKS[run.benchmark].split]
 
 
 def draw_scenes(runs: Path) -> None:
@@ -177,8 +181,13 @@ def main() -> None:
         draw_scenes(runs)
     for wave in waves(chosen):
         with ThreadPoolExecutor(arguments.parallel) as pool:
-            for outcome in [pool.submit(execute, run, runs) for run in wave]:
-                outcome.result()
+            outcomes = [pool.submit(execute, run, runs) for run in wave]
+            try:
+                for outcome in outcomes:
+                    outcome.result()
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 if __name__ == "__main__":

@@ -61,5 +61,34 @@ def test_a_run_with_a_result_file_is_skipped(
     assert "has a result file, skipped" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("progress", "finished"), [("0.4", False), ("1", True)])
+def test_a_run_that_was_told_to_stop_gets_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progress: str, finished: bool
+) -> None:
+    """The command of a run ends with 0 then too."""
+    run, called = Run("ombria", "source_only", 0), []
+    folder = tmp_path / "runs" / "ombria" / "source_only_0"
+    folder.mkdir(parents=True)
+    (folder / "log.csv").write_text(f"progress,minutes,epoch\n0.2,1,1\n{progress},2,2\n")
+
+    def call(*arguments: object) -> None:
+        called.append(arguments[0])
+        if arguments[0] == "eval":
+            (folder / "target.json").write_text('{"checkpoint": "here", "miou": 0.5}')
+
+    written: list[str] = []
+    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    monkeypatch.setattr(adaptation, "call", call)
+    monkeypatch.setattr(adaptation, "write_result", lambda name, result: written.append(name))
+    if finished:
+        adaptation.execute(run, tmp_path / "runs")
+    else:
+        with pytest.raises(SystemExit, match="stopped before its end"):
+            adaptation.execute(run, tmp_path / "runs")
+    assert (called, written) == (
+        (["adapt", "eval"], ["adaptation/ombria/source_only_0"]) if finished else (["adapt"], [])
+    )
+
+
 def test_mean_and_spread_over_seeds() -> None:
     assert over_seeds([0.5, 0.7, 0.6]) == {"mean": pytest.approx(0.6), "spread": pytest.approx(0.2), "seeds": 3}

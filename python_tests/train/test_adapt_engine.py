@@ -109,6 +109,7 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
         ("source_jitter", 0.3),
         ("drop_sensors", 0.0),
         ("score_confidence", False),
+        ("score_alignment", 0.0),
         ("threshold", 0.9),
         ("rare_temperature", None),
     ],
@@ -118,9 +119,9 @@ def test_every_part_matters(tmp_path: Path, key: str, value: Any) -> None:
     # Confident from the start, so that pseudo-labels count.
     common = {"train__epochs": 2, "adapt__threshold": 0.6}
     with_it = small_adapter(tmp_path / "with", adapt_config(**common))
-    # Sensors that are less sure of the target than of the source.
     without = small_adapter(tmp_path / "without", adapt_config(**{**common, f"adapt__{key}": value}))
     for adapter in (with_it, without):
+        # Sensors that are less sure of the target than of the source.
         adapter.trust.value, adapter.trust.count = 0.9, 10**9
         assert adapter.fit()
     weights = [adapter.model.state_dict()["head.weight"] for adapter in (with_it, without)]

@@ -131,8 +131,17 @@ def test_every_sensor_is_changed_for_itself_in_the_share_of_frames_asked_for() -
         assert 0 < moved.max() < 1
     changed = (after.inputs["rgb"] != before.inputs["rgb"]).flatten(1).any(1)
     assert changed.float().mean() == pytest.approx(0.8, abs=0.15)
-    same = jittered(before, KINDS, ABSENT, 0.0, 0.0, rng())
-    assert torch.equal(same.inputs["rgb"], before.inputs["rgb"])
+    dropped = ((after.inputs["lidar"] == 0.25) & (before.inputs["lidar"] != 0.25)).flatten(1).any(1)
+    assert dropped.any()
+    assert dropped.float().mean() < 0.95  # a frame that is not changed loses no returns either
+
+
+@pytest.mark.parametrize(("strength", "p"), [(0.0, 1.0), (0.5, 0.0)])
+def test_without_strength_or_frames_nothing_is_changed(strength: float, p: float) -> None:
+    before = noisy()
+    after = jittered(before, KINDS, ABSENT, strength, p, rng())
+    for name in NAMES:
+        assert torch.equal(after.inputs[name], before.inputs[name]), name
 
 
 def test_a_sparse_sensor_keeps_its_holes_and_gets_more() -> None:

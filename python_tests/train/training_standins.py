@@ -90,12 +90,14 @@ class TwoConvs(nn.Module):
         shown = next(iter(inputs.values()))
         absent = {name: shown.new_zeros(len(shown), count, *shown.shape[2:]) for name, count in self.modalities.items()}
         images = {**absent, **inputs}
-        logits = self.head(self.encoder(torch.cat([images[name] for name in self.modalities], 1)))
+        features = self.encoder(torch.cat([images[name] for name in self.modalities], 1))
+        logits = self.head(features)
         if not trace:
             return logits
         batch = len(logits)
         slots = torch.arange(2).expand(batch, 2)
-        stage = StageTrace(torch.full((batch, 2), 0.5), slots, slots[:, :1], torch.ones(batch, 1))
+        score = features[:, :2].mean((2, 3)).sigmoid()
+        stage = StageTrace(score, slots, slots[:, :1], torch.ones(batch, 1))
         return logits, Trace(tuple(self.modalities), [stage] * 4)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:

@@ -125,8 +125,6 @@ class Adapter(Trainer):
     def _source_view(self, batch: dict[str, Any], number: int) -> View:
         options = self.config.adapt
         source = as_view(batch, self.sensors[0], self.place.device)
-        if not options.source_jitter:
-            return source
         rng = self._rng(number, SOURCE_VIEWS)
         return jittered(source, self.kinds[0], self.absent[0], options.source_jitter, options.jitter_probability, rng)
 
@@ -139,7 +137,9 @@ class Adapter(Trainer):
         self.scores.update(_score_tables(trace))
         loss = self.loss(logits, source.label)
         if self.start is not None:
-            distance = self.start.distance(fused[0], source.inputs, source.present, keep, source.label)
+            with torch.no_grad(), last_fused(self.start.model) as start:
+                self.arithmetic.predict(source.inputs, source.present, net=self.start.model, keep=keep)
+            distance = self.start.distance(fused[0], start[0], source.label)
             loss = loss + self.config.adapt.features * distance
         return self.descend(loss, names)
 
@@ -156,17 +156,18 @@ class Adapter(Trainer):
         """The mixed and the masked pass, with pseudo-labels of the teacher."""
         options, ignore = self.config.adapt, self.train_set.ignore_index
         last = number == self.config.train.accumulate - 1
-        rng = self._rng(number, VIEWS)
+        # A stream for each, so that a run without one of them draws the same for the others.
+        mixing, light, losing, hiding = self._rng(number, VIEWS).spawn(4)
         target, values = self._labelled(as_view(batch, self.sensors[1], self.place.device), source)
-        mixed = class_mix(source, target, ignore, self.names, rng) if options.mix else target
-        mixed = jittered(mixed, self.kinds[1], self.absent[1], options.jitter, options.jitter_probability, rng)
-        mixed = drop_sensors(mixed, options.drop_sensors, self.names, rng)
+        mixed = class_mix(source, target, ignore, self.names, mixing) if options.mix else target
+        mixed = jittered(mixed, self.kinds[1], self.absent[1], options.jitter, options.jitter_probability, light)
+        mixed = drop_sensors(mixed, options.drop_sensors, self.names, losing)
         with self.arithmetic.exchange(last and not options.masked):
             logits = self.arithmetic.predict(mixed.inputs, mixed.present, keep=keep)
             loss = self.descend(options.weight * weighted_cross_entropy(logits, mixed), batch["name"])
         if options.masked:
-            hidden = masked(target, options.mask_block, options.mask_ratio, rng)
-            hidden = drop_sensors(hidden, options.drop_sensors, self.names, rng)
+            hidden = masked(target, options.mask_block, options.mask_ratio, hiding)
+            hidden = drop_sensors(hidden, options.drop_sensors, self.names, losing)
             with self.arithmetic.exchange(last):
                 loss += self._masked_pass(hidden, keep, batch["name"])
         return {**values, "target_loss": loss}

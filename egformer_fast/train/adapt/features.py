@@ -9,7 +9,7 @@ source frames. It is worth its time only where the run starts from pretrained we
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MAJORITY = 0.75
+STRIDE = 32  # pixels a cell; stages round up where it does not divide a side
 
 
 @contextmanager
@@ -40,32 +41,23 @@ def last_fused(model: nn.Module, wanted: bool = True) -> Iterator[list[Tensor]]:
 
 
 class StartingFeatures:
-    """A frozen copy of a model. classes: class numbers whose features are held, all when empty."""
+    """`model` is a frozen copy of a model. classes: class numbers whose features are held, all when empty."""
 
     def __init__(self, model: nn.Module, classes: Sequence[int]) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.classes = list(classes)
+        self.classes = list(classes) or list(range(model.num_classes))  # type: ignore[arg-type]
 
-    def distance(
-        self, fused: Tensor, inputs: Mapping[str, Tensor], present: Tensor, keep: Sequence[int], label: Tensor
-    ) -> Tensor:
-        """fused: (B, N, C) of the student on the same frames, with gradients; label: (B, H, W)."""
-        with torch.no_grad(), last_fused(self.model) as seen:
-            self.model(inputs, present, keep=keep)
+    def distance(self, fused: Tensor, start: Tensor, label: Tensor) -> Tensor:
+        """fused, start: (B, N, C) of the student and of `model` on the same frames; label: (B, H, W)."""
         cells = self._cells(label, fused.shape[1])
-        apart = (fused.float() - seen[0].float()).norm(dim=2)
+        apart = (fused.float() - start.float()).norm(dim=2)
         return (apart * cells).sum() / cells.sum().clamp_min(1)
 
     def _cells(self, label: Tensor, count: int) -> Tensor:
         """(B, N) float32: 1 for the cells to compare."""
-        height, width = label.shape[1:]
-        divisors = [number for number in range(1, count + 1) if count % number == 0]
-        rows = min(divisors, key=lambda number: abs(number - (count * height / width) ** 0.5))
+        rows = -(-label.shape[1] // STRIDE)
         size = (rows, count // rows)
-        classes = self.classes or label.unique()[label.unique() < 255].tolist()
-        shares = [F.adaptive_avg_pool2d((label == number).float().unsqueeze(1), size) for number in classes]
-        if not shares:
-            return label.new_zeros((len(label), count), dtype=torch.float32)
+        shares = [F.adaptive_avg_pool2d((label == number).float().unsqueeze(1), size) for number in self.classes]
         return (torch.cat(shares, 1).amax(1) >= MAJORITY).flatten(1).float()
 
     def state_dict(self) -> dict[str, Any]:

@@ -46,9 +46,8 @@ def class_mask(label: Tensor, ignore_index: int, rng: np.random.Generator) -> Te
     for one in label:
         classes = one.unique()
         classes = classes[classes != ignore_index]
-        count = (len(classes) + 1) // 2
-        chosen = rng.choice(len(classes), count, replace=False) if len(classes) else np.empty(0, np.int64)
-        masks.append(torch.isin(one, classes[torch.from_numpy(np.sort(chosen)).to(classes.device)]))
+        chosen = torch.from_numpy(rng.permutation(len(classes))[: (len(classes) + 1) // 2])
+        masks.append(torch.isin(one, classes[chosen.to(classes.device)]))
     return torch.stack(masks)
 
 
@@ -108,37 +107,31 @@ def jittered(
     """Light, contrast, noise and blur of each sensor for itself, changed with probability p a frame.
 
     contrast and brightness: uniform in 1 ± strength and ± strength spreads; noise: strength / 2 spreads at most. Dense
-    sensors are blurred by a binomial filter in half of the frames. Sparse ones (depth, LiDAR, radar, event) lose a
-    share of their returns, strength / 2 at most, and stay what they are where they have none.
+    sensors are blurred by a binomial filter in half of the changed frames. Sparse ones (depth, LiDAR, radar, event)
+    lose a share of their returns, strength / 2 at most, and stay what they are where they have none. Strength 0 changes
+    nothing.
 
     kinds: name -> kind of sensor. absent: name -> (C,) the normalised value that stands for no return.
     """
+    if strength == 0:
+        return view
     inputs = {}
     for name, image in view.inputs.items():
-        draws = rng.uniform(-1, 1, (len(image), 5)).astype(np.float32)
-        noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)).to(image.device)
-        sparse = kinds[name] in SPARSE_KINDS
-        returns = torch.from_numpy(rng.random((len(image), 1, *image.shape[2:]), np.float32)) if sparse else None
-        frames = [
-            one if (draw[0] + 1) / 2 >= p else _jittered(one, strength * draw[1:4], grain, draw[4] < 0 and not sparse)
-            for one, draw, grain in zip(image, draws, noise, strict=True)
-        ]
-        changed = torch.stack(frames)
-        if returns is not None:
-            empty = absent[name].to(image.device)[:, None, None]
-            share = torch.from_numpy(np.abs(draws[:, 3]) * strength / 2)[:, None, None, None]
-            gone = (image == empty).all(1, keepdim=True) | (returns < share).to(image.device)
-            changed = torch.where(gone, empty, changed)
-        inputs[name] = changed
+        empty = absent[name].to(image.device)[:, None, None] if kinds[name] in SPARSE_KINDS else None
+        inputs[name] = torch.stack([_jittered(one, empty, strength, rng) if rng.random() < p else one for one in image])
     return replace(view, inputs=inputs)
 
 
-def _jittered(image: Tensor, change: np.ndarray, noise: Tensor, blur: bool) -> Tensor:
-    """image, noise: (C, H, W). change: of contrast, brightness and noise, each within ± strength."""
-    contrast, brightness, grain = (float(value) for value in change)
+def _jittered(image: Tensor, empty: Tensor | None, strength: float, rng: np.random.Generator) -> Tensor:
+    """image: (C, H, W). empty: (C, 1, 1), what stands for no return; None for a dense sensor."""
+    contrast, brightness, grain = (float(value) for value in rng.uniform(-strength, strength, 3))
+    noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)).to(image.device)
     mean = image.mean((1, 2), keepdim=True)
-    image = (image - mean) * (1 + contrast) + mean + brightness + noise * (abs(grain) / 2)
-    return _blurred(image) if blur else image
+    changed = (image - mean) * (1 + contrast) + mean + brightness + noise * (abs(grain) / 2)
+    if empty is None:
+        return _blurred(changed) if rng.random() < 0.5 else changed
+    lost = torch.from_numpy(rng.random(image.shape[1:], np.float32) < abs(grain) / 2).to(image.device)
+    return torch.where((image == empty).all(0) | lost, empty, changed)
 
 
 def _blurred(image: Tensor) -> Tensor:
