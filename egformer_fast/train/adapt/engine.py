@@ -3,8 +3,9 @@
     source   forward and backward of the loss of `egformer-fast train` (and of the feature distance)
     target   teacher -> pseudo-labels -> mixed frames: forward, backward; masked frames: forward, backward
 
-Everything random follows from (seed, number of the batch, rank), so an adaptation resumes to the same bits. No label of
-the target is read for training, and no checkpoint is chosen by a score: `last`, the teacher at the end, is the result.
+Everything random follows from (seed, number of the batch, rank), so an adaptation in one process resumes to the same
+bits; of several each has running statistics of its own, of which rank 0's are saved. No label of the target is read for
+training, and no checkpoint is chosen by a score: `last`, the teacher at the end, is the result.
 """
 
 from __future__ import annotations
