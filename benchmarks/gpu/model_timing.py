@@ -10,6 +10,7 @@ that scores are far apart and the attention shows in the logits.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.baselines import usable_backends
 from benchmarks.gpu.device import clock, is_gpu, peak_bytes, synchronize
-from benchmarks.gpu.part import DeviceLost, OutOfTime, Part
+from benchmarks.gpu.part import OutOfTime, Part
 from benchmarks.latency import NAMES
 from benchmarks.timing import alternate, wall_clock
 from egformer_fast import use_backend
@@ -163,6 +164,8 @@ def exact_logits(where: dict[str, Any], device: str) -> Tensor:
 
 
 def measure(part: Part, where: dict[str, Any]) -> None:
+    if "compile" in where["modes"] and not part.tiny and part.left() < COMPILE_SECONDS:
+        raise OutOfTime
     part.begin(where)
     variants = usable(part, where, exact_logits(where, part.device))
     part.begin(where)
@@ -183,19 +186,7 @@ def measure(part: Part, where: dict[str, Any]) -> None:
 def run(part: Part) -> int:
     """All places, until the time is up."""
     part.data["cudnn_tf32"] = torch.backends.cudnn.allow_tf32  # of float32 convolutions; torch's default is True
-    for where in places(part.tiny):
-        if part.has(where):
-            continue
-        if "compile" in where["modes"] and not part.tiny and part.left() < COMPILE_SECONDS:
-            part.data["not_reached"].append(where)
-            continue
-        try:
-            with torch.inference_mode():
-                measure(part, where)
-        except DeviceLost:
-            raise
-        except OutOfTime:
-            part.data["not_reached"].append(where)
-        except Exception as error:  # memory, for one; the other places go on
-            part.fail(where, None, error, ours=True)
+    with torch.inference_mode():
+        for where in places(part.tiny):
+            part.attempt(where, functools.partial(measure, part, where))
     return part.finish()

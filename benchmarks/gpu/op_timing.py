@@ -8,6 +8,7 @@ of device.py.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from benchmarks.gpu.agree import disagreement, gradients_of, outputs_of
 from benchmarks.gpu.baselines import Implementation, implementations
 from benchmarks.gpu.device import clock, host_seconds, is_gpu, peak_bytes, synchronize
-from benchmarks.gpu.part import DeviceLost, OutOfTime, Part
+from benchmarks.gpu.part import Part
 from benchmarks.ops import both_ways, forward
 from benchmarks.ops_cases import MODALITIES, OPS, Case, Stage, Work
 from benchmarks.timing import alternate
@@ -152,15 +153,5 @@ def run(part: Part, op: str, rates: dict[str, float]) -> int:
     part.data.update({"op": op, "rates": rates, "torch_compile": "inductor" if is_gpu(part.device) else "aot_eager"})
     timer = clock(part.device)
     for dtype, stage in stages(part.tiny):
-        where = place(dtype, stage)
-        if part.has(where):
-            continue
-        try:
-            measure(part, op, dtype, stage, rates, timer)
-        except DeviceLost:
-            raise
-        except OutOfTime:
-            part.data["not_reached"].append(where)
-        except Exception as error:  # memory, for one; the other places go on
-            part.fail(where, None, error, ours=True)
+        part.attempt(place(dtype, stage), functools.partial(measure, part, op, dtype, stage, rates, timer))
     return part.finish()
