@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu.agree import error_of
-from benchmarks.gpu.baselines import usable_backends
+from benchmarks.gpu.baselines import compiler, usable_backends
 from benchmarks.gpu.device import clock, is_gpu, peak_bytes, synchronize
 from benchmarks.gpu.part import OutOfTime, Part
 from benchmarks.latency import NAMES
@@ -108,8 +108,7 @@ def builders(
         if "graph" in where["modes"]:
             found[f"{backend} graph"] = lambda run=run: captured(run, device)
     if "compile" in where["modes"]:
-        inductor = "inductor" if is_gpu(device) else "aot_eager"
-        run = call("auto", torch.compile(model, dynamic=False, backend=inductor))
+        run = call("auto", torch.compile(model, dynamic=False, backend=compiler(device)))
         found["compile"] = lambda: run
         found["compile graph"] = lambda: captured(run, device)
     return found
