@@ -18,7 +18,6 @@ import functools
 import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.ops_cases import OPS, Call, Stage, stages
 from benchmarks.registry import case
-from benchmarks.timing import alternate
+from benchmarks.timing import alternate, wall_clock
 from egformer_fast import use_backend
 
 TURN = 0.003  # seconds of a variant's turn, at least
@@ -61,13 +60,14 @@ def forward(function: Call, inputs: list[Tensor]) -> Callable[[], None]:
     return run
 
 
+WAYS = {"forward": forward, "forward + backward": both_ways}
+
+
 def turns(variants: dict[str, Callable[[], None]]) -> tuple[dict[str, Callable[[], None]], int, int]:
     """The variants, warm and repeated until a turn takes some milliseconds; (repeated variants, repeats, rounds)."""
     for run in variants.values():
         run()
-    start = time.perf_counter()
-    next(iter(variants.values()))()
-    once = time.perf_counter() - start
+    once = wall_clock(next(iter(variants.values())))
     if once < SLOW:
         for run in variants.values():
             run()
@@ -88,7 +88,7 @@ def compiled(plain: Call) -> Call:
 def measure(op: str, s: Stage, rates: dict[str, float]) -> list[dict[str, Any]]:
     case = OPS[op][0](s)
     rows = []
-    for what, way in (("forward", forward), ("forward + backward", both_ways)):
+    for what, way in WAYS.items():
         plain = {
             "eager": lambda *a: case.plain(*a, *case.constants),
             "compile": lambda *a: compiled(case.plain)(*a, *case.constants),
@@ -120,12 +120,7 @@ def ceilings() -> dict[str, float]:
     """Measured rates: bytes a second of copying and of copying into a new tensor, float32 FLOPs a second."""
 
     def best(run: Callable[[], Any], times: int = 7) -> float:
-        seconds = []
-        for _ in range(times):
-            start = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
+        return min(wall_clock(run) for _ in range(times))
 
     source = torch.randn(1 << 26)
     target = torch.empty_like(source)
@@ -183,7 +178,7 @@ def run_op(op: str, threads: int, chosen: tuple[Stage, ...] | None = None) -> di
             print(f"  {number + 1}: {stage}, {rows[-2]['speedup']}x, {rows[-1]['speedup']}x", flush=True)
     finally:
         torch.set_num_threads(before)
-    summaries = {what: summary(rows, what) for what in ("forward", "forward + backward")}
+    summaries = {what: summary(rows, what) for what in WAYS}
     return {"op": op, "threads": threads, "rates": rates, "summary": summaries, "rows": rows}
 
 

@@ -85,9 +85,14 @@ def plain_drop(x: Tensor, score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     return kept, torch.einsum("bk,bknc->bnc", weight.to(x.dtype), kept)
 
 
+def gathered(index: Tensor, *tokens: Tensor) -> list[Tensor]:
+    """Of tokens (B, M, H, Nk, D) those of kept modalities, which index (B, K) names: (B, H, K * Nk, D)."""
+    sample = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
+    return [t[sample, index].transpose(1, 2).flatten(2, 3) for t in tokens]
+
+
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) -> Tensor:
-    sample = torch.arange(q.shape[0], device=q.device).unsqueeze(1)
-    keys, values = (t[sample, index].transpose(1, 2).flatten(2, 3) for t in (k, v))
+    keys, values = gathered(index, k, v)
     mask = bias.repeat_interleave(k.shape[3], 1)[:, None, None, :].expand(-1, 1, q.shape[2], -1)
     return F.scaled_dot_product_attention(q, keys, values, mask.to(q.dtype))
 

@@ -1,7 +1,5 @@
 """When an implementation counts as equal to the reference: a baseline that computes something else is a defect.
 
-eps is that of the dtype of the tensor in question.
-
 Errors are largest absolute differences to the reference backend in float64, tensor by tensor: outputs, or gradients
 of all inputs. `plain` is the eager baseline in the dtype under test, eps that of the tensor in question.
 
@@ -17,12 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-Call = Any
+from benchmarks.ops_cases import Call
+
 EXACT = 1e-9
 FACTORS = {"ours": (2.0, 4.0), "baseline": (8.0, 16.0)}
 
@@ -43,7 +41,7 @@ def gradients_of(call: Call, inputs: Sequence[Tensor], upstream: Sequence[Tensor
 
 
 def error_of(got: Tensor, exact: Tensor) -> float:
-    """The largest absolute difference; infinite where one is not finite and the other is."""
+    """The largest absolute difference; infinite where either is not finite."""
     if got.shape != exact.shape:
         return math.inf
     difference = (got.double() - exact).abs()

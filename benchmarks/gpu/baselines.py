@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.device import is_gpu
-from benchmarks.ops_cases import Call, Case
+from benchmarks.ops_cases import Call, Case, gathered
 from egformer_fast import use_backend
 from egformer_fast.ops import _backend
 
@@ -34,14 +34,8 @@ class Implementation:
     call: Call  # of the case's inputs
 
 
-def gathered(tokens: Tensor, index: Tensor) -> Tensor:
-    """(B, M, H, Nk, D) -> (B, H, K * Nk, D): the tokens of kept modalities."""
-    sample = torch.arange(index.shape[0], device=index.device).unsqueeze(1)
-    return tokens[sample, index].transpose(1, 2).flatten(2, 3)
-
-
 def eager_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) -> Tensor:
-    keys, values = gathered(k, index), gathered(v, index)
+    keys, values = gathered(index, k, v)
     logits = q @ keys.mT * q.shape[-1] ** -0.5 + bias.repeat_interleave(k.shape[3], 1)[:, None, None, :].to(q.dtype)
     return logits.softmax(-1) @ values
 
@@ -72,7 +66,12 @@ def flex_gathered(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, index: Tensor) 
     def with_bias(logit: Tensor, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return logit + bias[b, key // tokens]
 
-    return flex.flex_attention(q, gathered(k, index), gathered(v, index), score_mod=with_bias)
+    return flex.flex_attention(q, *gathered(index, k, v), score_mod=with_bias)
+
+
+def compiler(device: str) -> str:
+    """What torch.compile uses as its backend."""
+    return "inductor" if is_gpu(device) else "aot_eager"
 
 
 @functools.cache
@@ -105,7 +104,7 @@ def on_backend(name: str, ours: Call) -> Call:
 
 def implementations(op: str, case: Case, device: str) -> dict[str, Implementation]:
     """Name -> implementation of a case; the first one is "eager", which ratios are taken to."""
-    backend = "inductor" if is_gpu(device) else "aot_eager"
+    backend = compiler(device)
 
     def of(plain: Call) -> Callable[..., Any]:
         return lambda *inputs: plain(*inputs, *case.constants)

@@ -30,7 +30,7 @@ FILES = ("test_modality_attention.py", "test_modality_drop.py", "test_modality_s
 TINY = " and (strided_input or same_bits)"
 SANITIZED = "test_gradient_error_against_float64 or test_dropped or test_strided_input or test_missing"
 TOOLS = ("memcheck", "racecheck")  # not initcheck: the tests fill fresh memory with NaN
-PLACES = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer", "/opt/cuda/bin")
+TOOLKIT = "/usr/local/cuda"  # where NVIDIA's installers put it; setup.py looks for nvcc there, too
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def run_job(job: Job, until: float) -> dict[str, Any]:
 
 
 def finish(part: Part, jobs: Sequence[Job], workers: int) -> int:
-    """Run the jobs and record each as it ends."""
+    """Run the jobs, several at once, and record them in their order."""
     with ThreadPoolExecutor(workers) as pool:
         for row in pool.map(lambda job: run_job(job, part.until), jobs):
             if row["problem"]:
@@ -131,18 +131,17 @@ def run_tests(part: Part) -> int:
 
 
 def find_sanitizer() -> str | None:
-    home = os.environ.get("CUDA_HOME")
-    path = os.pathsep.join(
-        [os.environ.get("PATH", ""), *([f"{home}/bin", f"{home}/compute-sanitizer"] if home else []), *PLACES]
-    )
-    return shutil.which("compute-sanitizer", path=path)
+    """The one on PATH, else that of the toolkit in CUDA_HOME or in the usual place."""
+    homes = [home for home in (os.environ.get("CUDA_HOME"), TOOLKIT) if home]
+    places = [f"{home}/{folder}" for home in homes for folder in ("bin", "compute-sanitizer")]
+    return shutil.which("compute-sanitizer", path=os.pathsep.join([os.environ.get("PATH", ""), *places]))
 
 
 def run_sanitizer(part: Part) -> int:
     """A few tests of each of our GPU backends under memcheck and racecheck."""
     tool = find_sanitizer()
     if tool is None:
-        part.data["absent"] = "compute-sanitizer is not on PATH, in CUDA_HOME or in /usr/local/cuda"
+        part.data["absent"] = f"compute-sanitizer is not on PATH, in CUDA_HOME or in {TOOLKIT}"
         print(f"  {part.data['absent']}")
         return part.finish()
     kind = torch.device(part.device).type

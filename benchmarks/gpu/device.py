@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -87,7 +87,8 @@ def facts(device: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "cuda": torch.version.cuda,
         "hip": torch.version.hip,
-        "triton": version("triton") if importlib.util.find_spec("triton") else None,
+        # Not by the distribution's name: torch for ROCm comes with one of another name.
+        "triton": importlib.import_module("triton").__version__ if importlib.util.find_spec("triton") else None,
     }
     if not is_gpu(device):
         return found

@@ -3,13 +3,15 @@
 latency: from the call on an idle device to the result, on the host's clock, the variants taking turns; device_s: what
 the device spends on it (DeviceClock). "graph" replays a captured CUDA graph, "compile" is torch.compile (static
 shapes) over the backend that is taken first. Every variant's logits are compared with the reference backend's in
-float32 on the same device before it is timed: error <= sqrt(eps) * largest logit + 2 * error of the reference in the
-dtype under test. Weights are random: sensor embeddings and the attention's projections, which start at zero, too, so
-that scores are far apart and the attention shows in the logits.
+float32 on the same device before it is timed: error <= sqrt(eps) * largest logit (half of the dtype's digits, since
+roundings add up over the layers) + 2 * error of the reference in the dtype under test. Weights are random: sensor
+embeddings and the attention's projections, which start at zero, too, so that scores are far apart and the attention
+shows in the logits.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -18,9 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu.baselines import usable_backends
+from benchmarks.gpu.agree import error_of
+from benchmarks.gpu.baselines import compiler, usable_backends
 from benchmarks.gpu.device import clock, is_gpu, peak_bytes, synchronize
-from benchmarks.gpu.part import DeviceLost, OutOfTime, Part
+from benchmarks.gpu.part import OutOfTime, Part
 from benchmarks.latency import NAMES
 from benchmarks.timing import alternate, wall_clock
 from egformer_fast import use_backend
@@ -105,29 +108,34 @@ def builders(
         if "graph" in where["modes"]:
             found[f"{backend} graph"] = lambda run=run: captured(run, device)
     if "compile" in where["modes"]:
-        inductor = "inductor" if is_gpu(device) else "aot_eager"
-        run = call("auto", torch.compile(model, dynamic=False, backend=inductor))
+        run = call("auto", torch.compile(model, dynamic=False, backend=compiler(device)))
         found["compile"] = lambda: run
         found["compile graph"] = lambda: captured(run, device)
     return found
 
 
 def disagreement(got: Tensor, exact: Tensor, plain: Tensor) -> str | None:
-    largest = float(exact.abs().max())
-    bound = math.sqrt(torch.finfo(got.dtype).eps) * largest + 2 * float((plain.float() - exact).abs().max())
-    error = float((got.float() - exact).abs().max())
-    return (
-        None if error <= bound else f"disagrees with the reference in its logits: error {error:.3e}, bound {bound:.3e}"
-    )
+    """What is wrong with the logits, in one sentence; or None."""
+    bound = math.sqrt(torch.finfo(got.dtype).eps) * float(exact.abs().max()) + 2 * error_of(plain, exact)
+    error = error_of(got, exact)
+    if error <= bound < math.inf:
+        return None
+    return f"disagrees with the reference in its logits: error {error:.3e}, bound {bound:.3e}"
+
+
+def reference_logits(model: EGFormer, inputs: dict[str, Tensor], where: dict[str, Any]) -> Tensor:
+    with use_backend("reference"):
+        return model(inputs, keep=tuple(where["keep"]))
 
 
 def usable(part: Part, where: dict[str, Any], exact: Tensor) -> dict[str, tuple[Callable[[], Tensor], int | None]]:
     """Variants that agree, with the memory that they need at their peak (for a graph: while it is captured)."""
     dtype = getattr(torch, where["dtype"])
     inputs = frame(where["size"], where["batch"], dtype, part.device)
+    model = model_of(dtype, part.device)
+    plain = reference_logits(model, inputs, where)
     found: dict[str, tuple[Callable[[], Tensor], int | None]] = {}
-    plain: Tensor | None = None
-    for name, build in builders(model_of(dtype, part.device), inputs, where, part.device).items():
+    for name, build in builders(model, inputs, where, part.device).items():
         if name in part.data["lost"]:
             continue
         ours = name.split()[0] in usable_backends(part.device) and is_gpu(part.device)
@@ -137,9 +145,7 @@ def usable(part: Part, where: dict[str, Any], exact: Tensor) -> dict[str, tuple[
             building = peak_bytes(lambda build=build, made=made: made.append(build()), part.device)
             if not made:
                 made.append(build())
-            got = made[0]().clone()
-            plain = got if plain is None else plain
-            problem: str | Exception | None = disagreement(got, exact, plain)
+            problem: str | Exception | None = disagreement(made[0](), exact, plain)
             if problem is None:
                 peak = building if name.endswith("graph") else peak_bytes(made[0], part.device)
                 found[name] = made[0], peak
@@ -156,13 +162,14 @@ def exact_logits(where: dict[str, Any], device: str) -> Tensor:
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
-        with use_backend("reference"):
-            return model_of(torch.float32, device)(inputs, keep=tuple(where["keep"]))
+        return reference_logits(model_of(torch.float32, device), inputs, where)
     finally:
         torch.backends.cudnn.allow_tf32 = before
 
 
 def measure(part: Part, where: dict[str, Any]) -> None:
+    if "compile" in where["modes"] and not part.tiny and part.left() < COMPILE_SECONDS:
+        raise OutOfTime
     part.begin(where)
     variants = usable(part, where, exact_logits(where, part.device))
     part.begin(where)
@@ -183,19 +190,7 @@ def measure(part: Part, where: dict[str, Any]) -> None:
 def run(part: Part) -> int:
     """All places, until the time is up."""
     part.data["cudnn_tf32"] = torch.backends.cudnn.allow_tf32  # of float32 convolutions; torch's default is True
-    for where in places(part.tiny):
-        if part.has(where):
-            continue
-        if "compile" in where["modes"] and not part.tiny and part.left() < COMPILE_SECONDS:
-            part.data["not_reached"].append(where)
-            continue
-        try:
-            with torch.inference_mode():
-                measure(part, where)
-        except DeviceLost:
-            raise
-        except OutOfTime:
-            part.data["not_reached"].append(where)
-        except Exception as error:  # memory, for one; the other places go on
-            part.fail(where, None, error, ours=True)
+    with torch.inference_mode():
+        for where in places(part.tiny):
+            part.attempt(where, functools.partial(measure, part, where))
     return part.finish()

@@ -8,6 +8,7 @@ of device.py.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -16,19 +17,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.agree import disagreement, gradients_of, outputs_of
-from benchmarks.gpu.baselines import Implementation, implementations
-from benchmarks.gpu.device import clock, host_seconds, is_gpu, peak_bytes, synchronize
-from benchmarks.gpu.part import DeviceLost, OutOfTime, Part
-from benchmarks.ops import both_ways, forward
+from benchmarks.gpu.baselines import Implementation, compiler, implementations
+from benchmarks.gpu.device import clock, host_seconds, peak_bytes, synchronize
+from benchmarks.gpu.part import Part
+from benchmarks.ops import WAYS
 from benchmarks.ops_cases import OPS, Case, Stage, Work, dropping_stages
 from benchmarks.timing import alternate
 from egformer_fast import use_backend
 
 GRID = ((torch.bfloat16, 1024, 1), (torch.bfloat16, 512, 1), (torch.bfloat16, 1024, 4), (torch.float32, 1024, 1))
-WAYS: tuple[tuple[str, Callable[..., Callable[[], None]]], ...] = (
-    ("forward", forward),
-    ("forward + backward", both_ways),
-)
 NAMES = {  # of outputs, then of the inputs that gradients are of
     "modality_score": (("score",), ("x", "w1", "b1", "w2", "b2")),
     "modality_drop": (("survivors", "fused"), ("x", "score")),
@@ -56,7 +53,7 @@ def compile_only(op: str, device: str, places: list[tuple[torch.dtype, Stage]]) 
         case = OPS[op][0](stage, device, dtype)
         for name, implementation in implementations(op, case, device).items():
             try:
-                for _, way in WAYS:
+                for way in WAYS.values():
                     way(implementation.call, case.inputs)()
                 synchronize(device)
             except Exception as error:  # the timing run meets it again and records it
@@ -102,7 +99,7 @@ def achieved(work: Work, seconds: float, rates: dict[str, float], dtype: str) ->
 
 def usable(part: Part, where: dict[str, Any], case: Case, checker: Checker, what: str) -> dict[str, Callable[[], None]]:
     """The implementations that agree with the reference, warm; the failures of the others are in the part."""
-    way = dict(WAYS)[what]
+    way = WAYS[what]
     found = {}
     for name, implementation in implementations(checker.op, case, part.device).items():
         if name in part.data["lost"]:
@@ -146,18 +143,8 @@ def measure(part: Part, op: str, dtype: torch.dtype, stage: Stage, rates: dict[s
 def run(part: Part, op: str, rates: dict[str, float]) -> int:
     """All places of one op, until the time is up."""
     torch.manual_seed(0)
-    part.data.update({"op": op, "rates": rates, "torch_compile": "inductor" if is_gpu(part.device) else "aot_eager"})
+    part.data.update({"op": op, "rates": rates, "torch_compile": compiler(part.device)})
     timer = clock(part.device)
     for dtype, stage in stages(part.tiny):
-        where = place(dtype, stage)
-        if part.has(where):
-            continue
-        try:
-            measure(part, op, dtype, stage, rates, timer)
-        except DeviceLost:
-            raise
-        except OutOfTime:
-            part.data["not_reached"].append(where)
-        except Exception as error:  # memory, for one; the other places go on
-            part.fail(where, None, error, ours=True)
+        part.attempt(place(dtype, stage), functools.partial(measure, part, op, dtype, stage, rates, timer))
     return part.finish()

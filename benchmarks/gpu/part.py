@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,23 @@ class Part:
             self.data["running"] = None
             self.write()
             raise DeviceLost(first_line(lost)) from lost
+
+    def attempt(self, where: Mapping[str, Any], measure: Callable[[], None]) -> None:
+        """Measure a place, unless an earlier process has. What goes wrong there is recorded; the other places go on.
+
+        Raises:
+            DeviceLost: the device has failed with it.
+        """
+        if self.has(where):
+            return
+        try:
+            measure()
+        except DeviceLost:
+            raise
+        except OutOfTime:
+            self.data["not_reached"].append(dict(where))
+        except Exception as error:  # memory, for one
+            self.fail(where, None, error, ours=True)
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.data["rows"] += [dict(row) for row in rows]

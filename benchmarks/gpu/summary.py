@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-OURS = ("cuda", "triton", "cpu", "reference")
+from egformer_fast.ops._backend import BACKENDS
 
 
 def parts(folder: Path, chip: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -39,8 +39,8 @@ def speedups(rows: list[dict[str, Any]]) -> Iterator[str]:
     ratios: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in rows:
         seconds = {name: timing["median_s"] for name, timing in row["timings"].items()}
-        baselines = [value for name, value in seconds.items() if name not in OURS]
-        for name in OURS:
+        baselines = [value for name, value in seconds.items() if name not in BACKENDS]
+        for name in BACKENDS:
             if name in seconds and baselines:
                 ratios[name, row["what"], row["dtype"]].append(min(baselines) / seconds[name])
     for (name, what, dtype), values in ratios.items():

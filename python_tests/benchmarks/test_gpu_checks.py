@@ -81,8 +81,23 @@ def test_junit_reports_are_read(tmp_path):
     assert counts["failures"] == [{"test": "b", "error": "assert 1"}, {"test": "d", "error": ""}]
 
 
+@pytest.mark.parametrize("folder", ["bin", "compute-sanitizer"])
+def test_the_sanitizer_is_found_in_a_toolkit(tmp_path, monkeypatch, folder):
+    """CUDA_HOME's before that of the usual place."""
+    for home in ("toolkit", "home"):
+        tool = tmp_path / home / folder / "compute-sanitizer"
+        tool.parent.mkdir(parents=True)
+        tool.touch(0o755)
+    monkeypatch.setattr(checks, "TOOLKIT", str(tmp_path / "toolkit"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    assert checks.find_sanitizer() == str(tmp_path / "toolkit" / folder / "compute-sanitizer")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
+    assert checks.find_sanitizer() == str(tool)
+
+
 def test_the_sanitizer_runs_the_tests_where_it_is(tmp_path, monkeypatch, small_tests):
-    monkeypatch.setattr(checks, "PLACES", ())
+    monkeypatch.setattr(checks, "TOOLKIT", str(tmp_path / "toolkit"))
     monkeypatch.delenv("CUDA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert checks.run_sanitizer(part(tmp_path)) == 0

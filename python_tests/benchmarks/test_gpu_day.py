@@ -37,7 +37,10 @@ def day(tmp_path):
     return run
 
 
-@pytest.mark.skipif(Path("/dev/kfd").exists(), reason="there is a GPU here")
+KFD = "/dev/kfd exists, by which gpu_day.sh finds an AMD GPU: its refusal without a GPU cannot happen here"
+
+
+@pytest.mark.skipif(Path("/dev/kfd").exists(), reason=KFD)
 def test_without_a_gpu_one_line_says_so(day, tmp_path):
     done = day("--out", str(tmp_path / "out"))
     assert done.returncode == 2 and done.stdout == ""
