@@ -2,10 +2,12 @@
 
     OMBRIA_ROOT=... python -m benchmarks.adaptation --runs RUNS [--parallel 2] [benchmark/run/seed ...]
 
-A run starts where `start` of its seed ended, goes on for the same minutes as the others of its benchmark, and ends as
-one file in benchmarks/results/adaptation; what has a file is skipped, what was stopped goes on from its checkpoint.
-Labels of the target score the end of a run and choose nothing. `oracle` is trained on them, from nothing and as long as
-`start` and another run together. Each run has one thread; --parallel says how many run at once.
+A run goes on from where `start` of its seed ended and ends as one file in benchmarks/results/adaptation; what has a
+file is skipped, what was stopped goes on from its checkpoint. Labels of the target score the end of a run and choose
+nothing. `source_only` trains on as `start` did, `wide_source` with the source frames of the adaptation. Budgets are
+epochs, so that a run is the same whatever else the machine does: what goes on from `start` gets as many as take about
+as long as the adaptation, and `oracle`, trained on the target's labels from nothing, those of `start` and `source_only`
+together. Each run has one thread; --parallel says how many run at once.
 """
 
 from __future__ import annotations
@@ -26,33 +28,53 @@ from benchmarks.registry import RESULTS, machine, write_result
 CONFIGS = Path(__file__).parent.parent / "configs"
 SCENES = "train=300,val=60"
 SEEDS = (0, 1, 2)
-# What a part is worth: the adaptation without it. For seed 0 only.
-WITHOUT = {
+FROM_NOTHING = ("start", "oracle")
+# What a part is worth: the adaptation without it, or with one that is off. For seed 0 only.
+VARIANTS = {
+    "without_source_jitter": "adapt.source_jitter=0",
+    "without_burn_in": "adapt.burn_in=0",
+    "without_by_class": "adapt.by_class=false",
+    "without_balance": "adapt.balance=0",
     "without_mix": "adapt.mix=false",
-    "without_masked": "adapt.masked=0",
     "without_jitter": "adapt.jitter=0",
     "without_rare_classes": "adapt.rare_temperature=null",
     "without_drop_sensors": "adapt.drop_sensors=0",
     "without_score_confidence": "adapt.score_confidence=false",
     "without_score_alignment": "adapt.score_alignment=0",
+    "with_masked_frames": "adapt.masked=1",
+    "with_style": "adapt.style=0.5",
 }
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """start: configuration of the run on the source. minutes: of start, and of what goes on from it. oracle: whether
-    there is a run on the target's labels. split: of the target, to score."""
+    """start, adapt: configurations of the run on the source and of what goes on from it. split: of the target, to
+    score. epochs: by run, those of mean_teacher for its variants. common: overrides of all runs. plain: overrides that
+    give source_only the frames of `start`."""
 
     start: str
     adapt: str
-    minutes: tuple[float, float]
-    oracle: bool
     split: str
+    epochs: dict[str, int]
+    common: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ("adapt.source_jitter=0", "adapt.rare_temperature=null")
 
 
 BENCHMARKS = {
-    "drawn": Benchmark("drawn.yaml", "adapt/drawn.yaml", (12, 12), oracle=True, split="val"),
-    "ombria": Benchmark("ombria.yaml", "adapt/ombria.yaml", (20, 20), oracle=False, split="all"),
+    "drawn": Benchmark(
+        "drawn.yaml",
+        "adapt/drawn.yaml",
+        "val",
+        {"start": 50, "source_only": 62, "wide_source": 62, "entropy": 30, "mean_teacher": 32, "oracle": 112},
+        common=("model.keep=[4,3,2,2]",),
+        plain=("adapt.source_jitter=0", "adapt.rare_temperature=null", "data.missing=0.1"),
+    ),
+    "ombria": Benchmark(
+        "ombria.yaml",
+        "adapt/ombria.yaml",
+        "all",
+        {"start": 28, "source_only": 30, "wide_source": 30, "entropy": 15, "mean_teacher": 9},
+    ),
 }
 
 
@@ -76,8 +98,8 @@ def sweep() -> list[Run]:
     runs = []
     for benchmark, its in BENCHMARKS.items():
         for seed in SEEDS:
-            names = ["start", "source_only", "mean_teacher", *(["oracle"] if its.oracle else [])]
-            names += ["entropy", *(WITHOUT if benchmark == "drawn" else ())] if seed == SEEDS[0] else []
+            names = [name for name in its.epochs if name != "entropy" or seed == SEEDS[0]]
+            names += VARIANTS if benchmark == "drawn" and seed == SEEDS[0] else ()
             runs += [Run(benchmark, name, seed) for name in names]
     return runs
 
@@ -93,20 +115,21 @@ def call(*arguments: object) -> None:
 
 def overrides(run: Run, runs: Path) -> list[str]:
     its = BENCHMARKS[run.benchmark]
-    first, then = its.minutes
-    own = [f"train.seed={run.seed}", "train.threads=1", "train.autocast=none", "train.epochs=10000"]
-    minutes = {"start": first, "oracle": first + then}.get(run.name, then)
-    own += [f"train.max_minutes={minutes}"]
+    epochs = its.epochs.get(run.name, its.epochs["mean_teacher"])
+    own = [f"train.seed={run.seed}", "train.threads=1", "train.autocast=none"]
+    own += [f"train.epochs={epochs}", "train.max_minutes=null", *its.common]
     scenes = {place: runs / "scenes" / place / "dataset.yaml" for place in ("home", "away")}
     if run.benchmark == "drawn":
         own += [f"data.description={scenes['away' if run.name == 'oracle' else 'home']}"]
-    if run.name in ("start", "oracle"):
+    if run.name in FROM_NOTHING:
         return own
     if run.benchmark == "drawn":
         own += [f"target.description={scenes['away']}"]
     own += [f"model.weights={runs / run.benchmark / f'start_{run.seed}' / 'checkpoints' / 'last'}", "eval.every=1000"]
-    method = run.name if run.name in ("source_only", "entropy") else "mean_teacher"
-    return [*own, f"adapt.method={method}", *([WITHOUT[run.name]] if run.name in WITHOUT else [])]
+    if run.name in VARIANTS:
+        return [*own, VARIANTS[run.name]]
+    method = "source_only" if run.name == "wide_source" else run.name
+    return [*own, f"adapt.method={method}", *(its.plain if run.name == "source_only" else ())]
 
 
 def execute(run: Run, runs: Path) -> None:
@@ -115,12 +138,12 @@ def execute(run: Run, runs: Path) -> None:
         print(f"{run.key}: has a result file, skipped")
         return
     its, folder = BENCHMARKS[run.benchmark], runs / run.benchmark / f"{run.name}_{run.seed}"
-    trains = run.name in ("start", "oracle")
     changes = overrides(run, runs)
-    command, config = ("train", its.start) if trains else ("adapt", its.adapt)
+    command, config = ("train", its.start) if run.name in FROM_NOTHING else ("adapt", its.adapt)
     options = [part for change in changes for part in ("--set", change)]
     call(command, "--config", CONFIGS / config, "--output", folder, "--resume", *options)
-    if last_row(folder)["progress"] < 1.0:  # a run that was told to stop also exits with 0
+    end = last_row(folder)
+    if end["progress"] < 1.0:  # a run that was told to stop also exits with 0
         sys.exit(f"{run.key}: stopped before its end; the same command goes on")
     report = folder / "target.json"
     call("eval", "--checkpoint", folder / "checkpoints" / "last", *target(run, runs), "--json", report)
@@ -135,6 +158,7 @@ def execute(run: Run, runs: Path) -> None:
             "overrides": said,
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "machine": machine(),
+            "minutes": end["minutes"],
             "target": scores,
         },
     )

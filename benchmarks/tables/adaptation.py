@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.adaptation import WITHOUT, over_seeds, sweep
+from benchmarks.adaptation import VARIANTS, over_seeds, sweep
 from benchmarks.registry import read_result
 from benchmarks.tables.shared import markdown, source, table
 
 ADAPTED = {
     "start": "the model that was trained on the source, from which the others go on",
-    "source_only": "source only: trained on without the target",
+    "source_only": "source only: trained on as before",
+    "wide_source": "source only, its frames changed as in the adaptation",
     "entropy": "entropy minimisation (MinEnt)",
     "mean_teacher": "**mean teacher with the sensor parts**",
     "oracle": "trained on the target's labels",
@@ -27,14 +28,15 @@ def adaptation() -> str:
             continue
         regions = sorted(next(iter(results.values()))[0]["target"]["conditions"]) if benchmark == "ombria" else []
         regions = [name for name in regions if results["start"][0]["target"]["conditions"][name]["miou"]]
-        head = [benchmark, "seeds", "mIoU"] + [f"{name}: mIoU, flood IoU" for name in regions]
+        head = [benchmark, "seeds", "minutes", "mIoU"] + [f"{name}: mIoU, flood IoU" for name in regions]
         rows = []
-        for name, label in {**ADAPTED, **{name: name.replace("_", " ") for name in WITHOUT}}.items():
+        for name, label in {**ADAPTED, **{name: name.replace("_", " ") for name in VARIANTS}}.items():
             found = results.get(name, [])
             if found:
                 cells = [_spread([one["target"]["miou"] for one in found])]
                 cells += [_region([one["target"]["conditions"][region] for one in found]) for region in regions]
-                rows.append([label, str(len(found)), *cells])
+                minutes = sum(one["minutes"] for one in found) / len(found)
+                rows.append([label, str(len(found)), f"{minutes:.0f}", *cells])
         last = next(iter(results.values()))[-1]
         tables.append(markdown(head, rows) + "\n\n" + source({**last, "command": "python -m benchmarks.adaptation"}))
     return "\n\n".join(tables) or "No run has a result file yet."

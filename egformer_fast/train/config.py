@@ -133,16 +133,30 @@ class AdaptConfig:
         "mean_teacher, or a baseline: entropy (MinEnt, arXiv 1811.12833) or source_only",
         choices=["mean_teacher", "entropy", "source_only"],
     )
+    burn_in: float = option(
+        0.0, "share of the run before the target's first loss, with the source alone (2102.09480)", low=0, high=0.99
+    )
     weight: float = option(1.0, "weight of the loss on mixed target frames", low=0)
     threshold: float = option(0.968, "a pseudo-label counts as confident above this probability", low=0, high=1)
     by_class: bool = option(
         False, "judge each pixel against the threshold of its class (FlexMatch, 2110.08263), not a frame by its share"
+    )
+    balance: float = option(
+        0.0,
+        "exponent of the correction that makes classes as frequent in the target as in the source (distribution "
+        "alignment, ReMixMatch, 1911.09785); 0: off",
+        low=0,
+        high=1,
     )
     mix: bool = option(True, "paste half of a source frame's classes into the target frame, every sensor alike")
     jitter: float = option(0.2, "strength of the light and noise changes that the student sees, every sensor", low=0)
     jitter_probability: float = option(0.8, "share of the target frames that are changed so", low=0, high=1)
     source_jitter: float = option(
         0.0, "strength of the same changes of source frames: a wider source, for a target that looks different", low=0
+    )
+    hue: bool = option(True, "jitter turns RGB in hue and saturation too; false where three channels are no colours")
+    style: float = option(
+        0.0, "share of the source frames whose dense sensors take a target frame's mean and spread", low=0, high=1
     )
     masked: float = option(1.0, "weight of the consistency of masked target frames", low=0)
     mask_block: int = option(64, "side of a masked block, in pixels", low=1)

@@ -30,8 +30,13 @@ def log(folder: Path, kind: str = "train") -> list[dict[str, str]]:
 @pytest.mark.parametrize("stop", [1, 6])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"train__accumulate": 2, "adapt__rare_temperature": None}, {"adapt__method": "entropy"}],
-    ids=["mean-teacher", "accumulate", "entropy"],
+    [
+        {},
+        {"train__accumulate": 2, "adapt__rare_temperature": None},
+        {"adapt__method": "entropy"},
+        {"adapt__burn_in": 0.4, "adapt__balance": 0.5, "adapt__style": 0.5, "adapt__by_class": True},
+    ],
+    ids=["mean-teacher", "accumulate", "entropy", "burn-in"],
 )
 def test_an_adaptation_that_was_stopped_resumes_to_the_same_bits(
     tmp_path: Path, stop: int, changes: dict[str, Any]
@@ -83,6 +88,18 @@ def test_the_log_tells_both_losses_and_how_sure_the_teacher_is(tmp_path: Path) -
     assert float(log(adapter.output, "eval")[-1]["miou"]) > 0
 
 
+def test_the_target_waits_for_the_end_of_the_burn_in(tmp_path: Path) -> None:
+    adapter = small_adapter(tmp_path / "run", adapt_config(adapt__burn_in=0.5, train__log_every=2))
+    assert adapter.fit()
+    rows = log(adapter.output)
+    waiting = [row["target_loss"] == "" for row in rows]
+    assert waiting == sorted(waiting, reverse=True)
+    assert sum(waiting) == pytest.approx(len(rows) / 2, abs=1)
+    for row in rows:
+        if float(row["step"]) > adapter.total_steps / 2 + 2:  # of the row that has both kinds of steps the means differ
+            assert float(row["loss"]) == pytest.approx(float(row["source_loss"]) + float(row["target_loss"]), rel=1e-4)
+
+
 def test_no_checkpoint_is_chosen_by_a_score(tmp_path: Path) -> None:
     adapter = small_adapter(tmp_path / "run", adapt_config())
     assert adapter.fit()
@@ -106,6 +123,10 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
         ("mix", False),
         ("by_class", True),
         ("jitter", 0.0),
+        ("hue", False),
+        ("style", 1.0),
+        ("balance", 1.0),
+        ("burn_in", 0.5),
         ("source_jitter", 0.3),
         ("drop_sensors", 0.0),
         ("score_confidence", False),

@@ -7,6 +7,7 @@ import torch
 
 from egformer_fast.models import StageTrace, Trace
 from egformer_fast.train.adapt.pseudo_labels import (
+    ClassBalance,
     ClassConfidence,
     CollapseWatch,
     RunningMean,
@@ -20,7 +21,7 @@ def test_a_frame_weighs_as_much_as_its_share_of_confident_pixels() -> None:
     logits = torch.zeros(2, 3, 4, 4)
     logits[0, 1] = 10.0
     logits[1, 2, :, 0] = 10.0
-    labels = pseudo_labels(logits, 0.968)
+    labels = pseudo_labels(logits.softmax(1), 0.968)
     assert (labels.label[0] == 1).all()
     assert (labels.label[1, :, 0] == 2).all()
     assert labels.weight.flatten(1).amin(1).tolist() == labels.weight.flatten(1).amax(1).tolist() == [1.0, 0.25]
@@ -31,12 +32,41 @@ def test_by_class_a_pixel_counts_where_it_is_surer_than_its_class_usually_is() -
     logits = torch.tensor([[3.0, 1.0, 0.0], [2.0, 1.5, 0.0], [0.0, 0.5, 1.2], [0.0, 0.5, 1.2]]).T.reshape(1, 3, 1, 4)
     confidence = ClassConfidence(3, decay=0.0)
     confidence.value = torch.tensor([0.5, 0.9, 0.9])
-    labels = pseudo_labels(logits, 0.8, confidence)
+    labels = pseudo_labels(logits.softmax(1), 0.8, confidence)
     best = logits.softmax(1).amax(1).flatten()
     # decay 0: the means are this batch's; no pixel has class 1, whose mean stays.
     torch.testing.assert_close(confidence.value, torch.stack([best[:2].mean(), torch.tensor(0.9), best[2]]))
     assert labels.weight.tolist() == [[[1.0, 0.0, 1.0, 1.0]]]
-    assert pseudo_labels(logits, 0.8).weight.tolist() == [[[0.25] * 4]]
+    assert pseudo_labels(logits.softmax(1), 0.8).weight.tolist() == [[[0.25] * 4]]
+
+
+def test_balance_makes_classes_as_frequent_as_in_the_source() -> None:
+    balance = ClassBalance(3, 1.0)
+    source = torch.tensor([[[0, 0, 1, 2, 255]]])
+    probability = torch.tensor([[0.8, 0.2, 0.0], [0.6, 0.3, 0.1]]).T.reshape(1, 3, 1, 2)
+    balance.update(source, probability)
+    torch.testing.assert_close(balance.shares[0], torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64))
+    torch.testing.assert_close(balance.shares[1].float(), torch.tensor([0.7, 0.25, 0.05]))
+    scaled = balance.apply(probability)
+    torch.testing.assert_close(scaled.sum(1), torch.ones(1, 1, 2))
+    odds = (scaled / probability)[0, :, 0, 1]
+    torch.testing.assert_close(odds / odds[1], torch.tensor([5 / 7, 1.0, 5.0]))
+    half = ClassBalance(3, 0.5)
+    half.update(source, probability)
+    odds = (half.apply(probability) / probability)[0, :, 0, 1]
+    torch.testing.assert_close(odds / odds[1], torch.tensor([5 / 7, 1.0, 5.0]).sqrt())
+
+
+def test_balance_has_a_limit_and_forgets_slowly() -> None:
+    balance = ClassBalance(2, 1.0)
+    never = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+    rare = torch.tensor([0.99, 0.01]).reshape(1, 2, 1, 1)
+    both = torch.tensor([[[0, 1]]])
+    balance.update(both, never)
+    torch.testing.assert_close(balance.apply(rare).flatten(), torch.tensor([0.495, 0.1]) / 0.595)
+    balance.steps = 10**6
+    balance.update(both, torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1))
+    torch.testing.assert_close(balance.shares[1].float(), torch.tensor([0.99, 0.01]))
 
 
 def trace(scores: list[list[float]], kept: list[list[int]], weights: list[list[float]]) -> Trace:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from egformer_fast.train.adapt.views import View, block_mask, class_mask, class_mix, drop_sensors, jittered, masked
+from egformer_fast.train.adapt.views import View, block_mask, class_mask, class_mix, drop_sensors, masked
 
 NAMES = ["rgb", "depth", "lidar"]
 
@@ -109,50 +109,3 @@ def test_a_blind_frame_stays_blind() -> None:
     blind = drop_sensors(view(1.0, [[False, False, False]]), 0.9, NAMES, rng())
     assert not blind.present.any()
     assert blind.inputs
-
-
-KINDS = {"rgb": "rgb", "depth": "depth", "lidar": "lidar"}
-ABSENT = {"rgb": torch.zeros(3), "depth": torch.tensor([-0.5]), "lidar": torch.tensor([0.25])}
-
-
-def noisy() -> View:
-    generator = torch.Generator().manual_seed(0)
-    frames = view(0.0, [[True, True, True]] * 40)
-    inputs = {name: torch.randn(image.shape, generator=generator) for name, image in frames.inputs.items()}
-    inputs["depth"][:, :, :4] = -0.5
-    return replace(frames, inputs=inputs)
-
-
-def test_every_sensor_is_changed_for_itself_in_the_share_of_frames_asked_for() -> None:
-    before = noisy()
-    after = jittered(before, KINDS, ABSENT, 0.3, 0.8, rng())
-    for name in NAMES:
-        moved = (after.inputs[name] - before.inputs[name]).flatten(1).abs().mean(1)
-        assert 0 < moved.max() < 1
-    changed = (after.inputs["rgb"] != before.inputs["rgb"]).flatten(1).any(1)
-    assert changed.float().mean() == pytest.approx(0.8, abs=0.15)
-    dropped = ((after.inputs["lidar"] == 0.25) & (before.inputs["lidar"] != 0.25)).flatten(1).any(1)
-    assert dropped.any()
-    assert dropped.float().mean() < 0.95  # a frame that is not changed loses no returns either
-
-
-@pytest.mark.parametrize(("strength", "p"), [(0.0, 1.0), (0.5, 0.0)])
-def test_without_strength_or_frames_nothing_is_changed(strength: float, p: float) -> None:
-    before = noisy()
-    after = jittered(before, KINDS, ABSENT, strength, p, rng())
-    for name in NAMES:
-        assert torch.equal(after.inputs[name], before.inputs[name]), name
-
-
-def test_a_sparse_sensor_keeps_its_holes_and_gets_more() -> None:
-    before = noisy()
-    after = jittered(before, KINDS, ABSENT, 0.5, 1.0, rng())
-    assert (after.inputs["depth"][:, :, :4] == -0.5).all()
-    holes = (after.inputs["lidar"] == 0.25).float().mean()
-    assert 0.02 < holes < 0.25
-    assert not (after.inputs["rgb"] == 0).any()
-
-
-def test_the_same_generator_gives_the_same_views() -> None:
-    one, other = (jittered(noisy(), KINDS, ABSENT, 0.3, 0.8, rng(3)) for _ in range(2))
-    assert all(torch.equal(one.inputs[name], other.inputs[name]) for name in NAMES)

@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from egformer_fast.train.adapt.features import StartingFeatures, last_fused
+from egformer_fast.train.adapt.light import jittered, restyled
 from egformer_fast.train.adapt.pseudo_labels import (
+    ClassBalance,
     ClassConfidence,
     CollapseWatch,
     RunningMean,
@@ -29,7 +31,7 @@ from egformer_fast.train.adapt.pseudo_labels import (
 )
 from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
-from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, jittered, masked
+from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
 from egformer_fast.train.engine import Trainer
@@ -74,12 +76,13 @@ class Adapter(Trainer):
         self.pictured = (pictured, _lacking(self.names, pictured))
         self.sensors = [Sensors(model, frames, _lacking(self.names, frames)) for frames in (source_set, target_set)]
         both = (source_set.sensors, target_set.sensors)
-        self.kinds = [{name: sensor.kind for name, sensor in sensors.items()} for sensors in both]
+        self.kinds = [{name: _light_of(sensor.kind, options.hue) for name, sensor in s.items()} for s in both]
         # What stands for no return depends on how a data set normalises.
         self.absent = [{name: _no_return(sensor) for name, sensor in sensors.items()} for sensors in both]
         self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
         self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
         self.confidence = ClassConfidence(model.num_classes)
+        self.balance = ClassBalance(model.num_classes, options.balance)
         self.start: StartingFeatures | None = None
         if options.features:
             held = [source_set.classes.index(name) for name in options.features_classes or []]
@@ -108,14 +111,19 @@ class Adapter(Trainer):
 
     def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
         method, last = self.config.adapt.method, number == self.config.train.accumulate - 1
-        source = self._source_view(batch, number)
-        with self.arithmetic.exchange(last and method == "source_only"):
+        target = None
+        if method != "source_only" and self.progress >= self.config.adapt.burn_in:
+            target = as_view(batch["target"], self.sensors[1], self.place.device)
+        source = self._source_view(batch, target, number)
+        with self.arithmetic.exchange(last and target is None):
             values = {"source_loss": self._source_pass(source, keep, batch["name"])}
-        if method == "entropy":
-            with self.arithmetic.exchange(last):
-                values["target_loss"] = self._entropy_pass(batch["target"], keep)
-        elif method == "mean_teacher":
-            values |= self._target_passes(source, batch["target"], keep, number)
+        if target is not None:
+            names = batch["target"]["name"]
+            if method == "entropy":
+                with self.arithmetic.exchange(last):
+                    values["target_loss"] = self._entropy_pass(target, keep, names)
+            else:
+                values |= self._target_passes(source, target, keep, names, number)
         return {"loss": values["source_loss"] + values.get("target_loss", 0.0), **values}
 
     def _rng(self, number: int, purpose: int) -> np.random.Generator:
@@ -123,11 +131,13 @@ class Adapter(Trainer):
         count = self.step * self.config.train.accumulate + number
         return np.random.default_rng((self.config.train.seed, count, purpose + self.place.rank))
 
-    def _source_view(self, batch: dict[str, Any], number: int) -> View:
+    def _source_view(self, batch: dict[str, Any], target: View | None, number: int) -> View:
         options = self.config.adapt
         source = as_view(batch, self.sensors[0], self.place.device)
-        rng = self._rng(number, SOURCE_VIEWS)
-        return jittered(source, self.kinds[0], self.absent[0], options.source_jitter, options.jitter_probability, rng)
+        light, style = self._rng(number, SOURCE_VIEWS).spawn(2)
+        if target is not None and options.style:
+            source = restyled(source, target, self.kinds[0], self.names, options.style, style)
+        return jittered(source, self.kinds[0], self.absent[0], options.source_jitter, options.jitter_probability, light)
 
     def _source_pass(self, source: View, keep: tuple[int, ...], names: list[str]) -> float:
         with last_fused(self.model, self.start is not None) as fused:
@@ -144,40 +154,41 @@ class Adapter(Trainer):
             loss = loss + self.config.adapt.features * distance
         return self.descend(loss, names)
 
-    def _entropy_pass(self, batch: dict[str, Any], keep: tuple[int, ...]) -> float:
+    def _entropy_pass(self, target: View, keep: tuple[int, ...], names: list[str]) -> float:
         """MinEnt: the target's predictions made more certain, in units of the largest entropy."""
-        target = as_view(batch, self.sensors[1], self.place.device)
         logits = self.arithmetic.predict(target.inputs, target.present, keep=keep).float()
         entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean() / np.log(self.model.num_classes)
-        return self.descend(self.config.adapt.entropy * entropy, batch["name"])
+        return self.descend(self.config.adapt.entropy * entropy, names)
 
     def _target_passes(
-        self, source: View, batch: dict[str, Any], keep: tuple[int, ...], number: int
+        self, source: View, target: View, keep: tuple[int, ...], names: list[str], number: int
     ) -> dict[str, float]:
         """The mixed and the masked pass, with pseudo-labels of the teacher."""
         options, ignore = self.config.adapt, self.train_set.ignore_index
         last = number == self.config.train.accumulate - 1
         # A stream for each, so that a run without one of them draws the same for the others.
         mixing, light, losing, hiding = self._rng(number, VIEWS).spawn(4)
-        target, values = self._labelled(as_view(batch, self.sensors[1], self.place.device), source)
+        target, values = self._labelled(target, source)
         mixed = class_mix(source, target, ignore, self.names, mixing) if options.mix else target
         mixed = jittered(mixed, self.kinds[1], self.absent[1], options.jitter, options.jitter_probability, light)
         mixed = drop_sensors(mixed, options.drop_sensors, self.names, losing)
-        with self.arithmetic.exchange(last and not options.masked):
-            logits = self.arithmetic.predict(mixed.inputs, mixed.present, keep=keep)
-            loss = self.descend(options.weight * weighted_cross_entropy(logits, mixed), batch["name"])
+        views = [(options.weight, mixed)]
         if options.masked:
             hidden = masked(target, options.mask_block, options.mask_ratio, hiding)
-            hidden = drop_sensors(hidden, options.drop_sensors, self.names, losing)
-            with self.arithmetic.exchange(last):
-                loss += self._masked_pass(hidden, keep, batch["name"])
+            views += [(options.masked, drop_sensors(hidden, options.drop_sensors, self.names, losing))]
+        loss = 0.0
+        for weight, view in views:
+            final = view is views[-1][1]
+            with self.arithmetic.exchange(last and final):
+                loss += self._target_pass(view, weight, keep, names, align=final)
         return {**values, "target_loss": loss}
 
-    def _masked_pass(self, view: View, keep: tuple[int, ...], names: list[str]) -> float:
+    def _target_pass(self, view: View, weight: float, keep: tuple[int, ...], names: list[str], align: bool) -> float:
+        """align: pull the sensors' scores on these frames to those of the source; once a step, in its last pass."""
         options = self.config.adapt
         logits, trace = self.arithmetic.predict(view.inputs, view.present, keep=keep, trace=True)
-        loss = options.masked * weighted_cross_entropy(logits, view)
-        if options.score_alignment:
+        loss = weight * weighted_cross_entropy(logits, view)
+        if align and options.score_alignment:
             loss = loss + options.score_alignment * self.scores.distance(_score_tables(trace))
         return self.descend(loss, names)
 
@@ -187,7 +198,11 @@ class Adapter(Trainer):
         assert self.ema is not None
         logits, trace = self.arithmetic.predict(target.inputs, target.present, net=self.ema.model, trace=True)
         options = self.config.adapt
-        labels = pseudo_labels(logits, options.threshold, self.confidence if options.by_class else None)
+        probability = logits.float().softmax(1)
+        if options.balance:
+            self.balance.update(source.label, probability)
+            probability = self.balance.apply(probability)
+        labels = pseudo_labels(probability, options.threshold, self.confidence if options.by_class else None)
         trust = reliability(trace)
         weight = labels.weight
         if options.score_confidence and self.trust.value > 0:
@@ -220,6 +235,7 @@ class Adapter(Trainer):
             "scores": self.scores.state_dict(),
             "watch": self.watch.state_dict(),
             "confidence": self.confidence.state_dict(),
+            "balance": self.balance.state_dict(),
             "start": None if self.start is None else self.start.state_dict(),
         }
         return {**super().state_dict(), "adapt": own}
@@ -231,6 +247,7 @@ class Adapter(Trainer):
         self.scores.load_state_dict(own["scores"])
         self.watch.load_state_dict(own["watch"])
         self.confidence.load_state_dict(own["confidence"])
+        self.balance.load_state_dict(own["balance"])
         if self.start is not None:
             self.start.load_state_dict(own["start"])
 
@@ -248,6 +265,11 @@ def _score_tables(trace: Any) -> Tensor:
 
 def _lacking(names: list[str], frames: Any) -> list[str]:
     return [name for name in names if name not in frames.modalities]
+
+
+def _light_of(kind: str, hue: bool) -> str:
+    """The kind by which a sensor's light is changed: without `hue` RGB is like any other."""
+    return "other" if kind == "rgb" and not hue else kind
 
 
 def _no_return(sensor: Any) -> Tensor:

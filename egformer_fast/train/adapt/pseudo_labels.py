@@ -38,6 +38,44 @@ class ClassConfidence:
         self.value = state["value"]
 
 
+class ClassBalance:
+    """Factors of the teacher's probabilities, so that over the target every class is as frequent as in the source
+    (distribution alignment, ReMixMatch, arXiv 1911.09785): a class that the teacher hardly finds in its new look is not
+    given up. Wrong where the domains differ in what they show. Source frames count as they are drawn: with rare-class
+    sampling rare classes are asked for more often.
+
+    factor[c] = (share of c in the source's labels / mean probability of c in the target)^exponent, LIMIT at most; the
+    two shares are running means.
+    """
+
+    LIMIT = 10.0
+
+    def __init__(self, classes: int, exponent: float, decay: float = 0.99) -> None:
+        self.exponent, self.decay, self.steps = exponent, decay, 0
+        self.shares = torch.zeros(2, classes, dtype=torch.float64)
+
+    def update(self, label: Tensor, probability: Tensor) -> None:
+        """label: (B, H, W) of source frames, other numbers than classes ignored. probability: (B, classes, H, W) of
+        target frames, before any factor."""
+        classes = self.shares.shape[1]
+        count = torch.bincount(label[(label >= 0) & (label < classes)].flatten(), minlength=classes).double().cpu()
+        now = torch.stack([count / count.sum().clamp_min(1), probability.mean((0, 2, 3)).double().cpu()])
+        decay = min(self.decay, self.steps / (self.steps + 1))
+        self.shares, self.steps = decay * self.shares + (1 - decay) * now, self.steps + 1
+
+    def apply(self, probability: Tensor) -> Tensor:
+        """(B, classes, H, W), summing to 1 over the classes again."""
+        factor = (self.shares[0] / self.shares[1].clamp_min(1e-12)).pow(self.exponent).clamp_max(self.LIMIT)
+        scaled = probability * factor.to(probability)[:, None, None]
+        return scaled / scaled.sum(1, keepdim=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"shares": self.shares, "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.shares, self.steps = state["shares"], state["steps"]
+
+
 @dataclass(frozen=True)
 class PseudoLabels:
     """label: (B, H, W) int64. weight: (B, H, W) float32. confidence: scalar, the mean of max p."""
@@ -47,9 +85,10 @@ class PseudoLabels:
     confidence: Tensor
 
 
-def pseudo_labels(logits: Tensor, threshold: float, by_class: ClassConfidence | None = None) -> PseudoLabels:
-    """logits: (B, classes, H, W) of the teacher. by_class: judge pixels by their class, and take in this batch."""
-    probability, label = logits.float().softmax(1).max(1)
+def pseudo_labels(probabilities: Tensor, threshold: float, by_class: ClassConfidence | None = None) -> PseudoLabels:
+    """probabilities: (B, classes, H, W) of the teacher. by_class: judge pixels by their class, and take in this
+    batch."""
+    probability, label = probabilities.max(1)
     if by_class is None:
         share = (probability > threshold).flatten(1).float().mean(1)
         weight = share[:, None, None].expand(label.shape)

@@ -1,4 +1,4 @@
-"""What the student sees of a target frame: class-mixed, its light changed, blocks hidden, sensors lost.
+"""What the student sees of a target frame: class-mixed, blocks hidden, sensors lost (light.py changes its light).
 
 Every function takes normalised inputs (0 is a sensor's mean, 1 its spread) and gives new tensors. What is random comes
 from a numpy generator on the CPU, so that a run can be resumed to the same bits on any device.
@@ -6,16 +6,14 @@ from a numpy generator on the CPU, so that a run can be resumed to the same bits
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from egformer_fast.data.description import SPARSE_KINDS
 from egformer_fast.train.inference import Sensors
 
 
@@ -94,51 +92,6 @@ def drop_sensors(view: View, p: float, modalities: Sequence[str], rng: np.random
     blind = ~kept.any(1) & present.any(1)
     kept[blind, stays[blind]] = True
     return _without_absent(replace(view, present=torch.from_numpy(kept).to(view.present.device)), modalities)
-
-
-def jittered(
-    view: View,
-    kinds: Mapping[str, str],
-    absent: Mapping[str, Tensor],
-    strength: float,
-    p: float,
-    rng: np.random.Generator,
-) -> View:
-    """Light, contrast, noise and blur of each sensor for itself, changed with probability p a frame.
-
-    contrast and brightness: uniform in 1 ± strength and ± strength spreads; noise: strength / 2 spreads at most. Dense
-    sensors are blurred by a binomial filter in half of the changed frames. Sparse ones (depth, LiDAR, radar, event)
-    lose a share of their returns, strength / 2 at most, and stay what they are where they have none. Strength 0 changes
-    nothing.
-
-    kinds: name -> kind of sensor. absent: name -> (C,) the normalised value that stands for no return.
-    """
-    if strength == 0:
-        return view
-    inputs = {}
-    for name, image in view.inputs.items():
-        empty = absent[name].to(image.device)[:, None, None] if kinds[name] in SPARSE_KINDS else None
-        inputs[name] = torch.stack([_jittered(one, empty, strength, rng) if rng.random() < p else one for one in image])
-    return replace(view, inputs=inputs)
-
-
-def _jittered(image: Tensor, empty: Tensor | None, strength: float, rng: np.random.Generator) -> Tensor:
-    """image: (C, H, W). empty: (C, 1, 1), what stands for no return; None for a dense sensor."""
-    contrast, brightness, grain = (float(value) for value in rng.uniform(-strength, strength, 3))
-    noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)).to(image.device)
-    mean = image.mean((1, 2), keepdim=True)
-    changed = (image - mean) * (1 + contrast) + mean + brightness + noise * (abs(grain) / 2)
-    if empty is None:
-        return _blurred(changed) if rng.random() < 0.5 else changed
-    lost = torch.from_numpy(rng.random(image.shape[1:], np.float32) < abs(grain) / 2).to(image.device)
-    return torch.where((image == empty).all(0) | lost, empty, changed)
-
-
-def _blurred(image: Tensor) -> Tensor:
-    """(C, H, W) filtered by 1-2-1 along both axes, edges repeated."""
-    line = image.new_tensor([0.25, 0.5, 0.25])
-    padded = F.pad(image.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, torch.outer(line, line)[None, None]).squeeze(1)
 
 
 def _without_absent(view: View, modalities: Sequence[str]) -> View:

@@ -1,0 +1,103 @@
+"""Light, colour and noise of frames: drawn at random (jittered), or taken from frames of the other domain (restyled).
+
+Every sensor is changed for itself; inputs are normalised, and what is random follows from a numpy generator (views.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from egformer_fast.data.description import SPARSE_KINDS
+from egformer_fast.train.adapt.views import View
+
+
+def jittered(
+    view: View,
+    kinds: Mapping[str, str],
+    absent: Mapping[str, Tensor],
+    strength: float,
+    p: float,
+    rng: np.random.Generator,
+) -> View:
+    """Light, colour, noise and blur of each sensor for itself, changed with probability p a frame.
+
+    contrast and brightness: uniform in 1 ± strength and ± strength spreads; noise: strength / 2 spreads at most. RGB
+    is turned in hue by ± strength of a circle and in saturation by 1 ± strength. Dense sensors are blurred by a
+    binomial filter in half of the changed frames. Sparse ones (depth, LiDAR, radar, event) lose a share of their
+    returns, strength / 2 at most, and stay what they are where they have none. Strength 0 changes nothing.
+
+    kinds: name -> kind of sensor. absent: name -> (C,) the normalised value that stands for no return.
+    """
+    if strength == 0:
+        return view
+    inputs = {}
+    for name, image in view.inputs.items():
+        empty = absent[name].to(image.device)[:, None, None] if kinds[name] in SPARSE_KINDS else None
+        coloured = kinds[name] == "rgb" and image.shape[1] == 3
+        frames = [_jittered(one, empty, coloured, strength, rng) if rng.random() < p else one for one in image]
+        inputs[name] = torch.stack(frames)
+    return replace(view, inputs=inputs)
+
+
+def _jittered(image: Tensor, empty: Tensor | None, coloured: bool, strength: float, rng: np.random.Generator) -> Tensor:
+    """image: (C, H, W). empty: (C, 1, 1), what stands for no return; None for a dense sensor. coloured: it is RGB."""
+    contrast, brightness, grain = (float(value) for value in rng.uniform(-strength, strength, 3))
+    noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)).to(image.device)
+    if coloured:
+        hue, saturation = (float(value) for value in rng.uniform(-strength, strength, 2))
+        image = torch.einsum("cd,dhw->chw", colour_turn(2 * math.pi * hue, 1 + saturation).to(image), image)
+    mean = image.mean((1, 2), keepdim=True)
+    changed = (image - mean) * (1 + contrast) + mean + brightness + noise * (abs(grain) / 2)
+    if empty is None:
+        return _blurred(changed) if rng.random() < 0.5 else changed
+    lost = torch.from_numpy(rng.random(image.shape[1:], np.float32) < abs(grain) / 2).to(image.device)
+    return torch.where((image == empty).all(0) | lost, empty, changed)
+
+
+def colour_turn(angle: float, saturation: float) -> Tensor:
+    """(3, 3) float32: turns colours about the grey axis by `angle` (radians) and multiplies their distance from it."""
+    grey = torch.full((3, 3), 1 / 3)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3)
+    return grey + saturation * (math.cos(angle) * (torch.eye(3) - grey) + math.sin(angle) * cross)
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """(C, H, W) filtered by 1-2-1 along both axes, edges repeated."""
+    line = image.new_tensor([0.25, 0.5, 0.25])
+    padded = F.pad(image.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, torch.outer(line, line)[None, None]).squeeze(1)
+
+
+def restyled(
+    source: View, target: View, kinds: Mapping[str, str], modalities: Sequence[str], p: float, rng: np.random.Generator
+) -> View:
+    """Source frames whose dense sensors take the mean and spread of a target frame's, channel by channel, with
+    probability p a frame (Reinhard et al., Color Transfer between Images, 2001; here for every sensor).
+
+    Frame b takes from frame b of the target, where both have the sensor and it is not constant. Sparse sensors stay: a
+    range is a measurement, not a look.
+    """
+    chosen = torch.from_numpy(rng.random(len(source.present)) < p).to(source.present.device)
+    shared = source.present & target.present & chosen[:, None]
+    inputs = dict(source.inputs)
+    for column, name in enumerate(modalities):
+        if name not in source.inputs or name not in target.inputs or kinds[name] in SPARSE_KINDS:
+            continue
+        image = source.inputs[name]
+        (mean, spread), (wanted, wanted_spread) = _statistics(image), _statistics(target.inputs[name])
+        moved = (image - mean) * (wanted_spread / spread) + wanted
+        alive = ((spread > 0) & (wanted_spread > 0)).all(1, keepdim=True)
+        inputs[name] = torch.where(shared[:, column, None, None, None] & alive, moved, image)
+    return replace(source, inputs=inputs)
+
+
+def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the pixels, (B, C, 1, 1) each."""
+    return image.mean((2, 3), keepdim=True), image.std((2, 3), keepdim=True, correction=0)

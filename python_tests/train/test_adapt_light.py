@@ -1,0 +1,123 @@
+"""Light and noise of normalised frames: changed at random, or taken from the other domain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from egformer_fast.train.adapt.light import colour_turn, jittered, restyled
+from egformer_fast.train.adapt.views import View
+
+NAMES = ["rgb", "depth", "lidar"]
+
+KINDS = {"rgb": "rgb", "depth": "depth", "lidar": "lidar"}
+ABSENT = {"rgb": torch.zeros(3), "depth": torch.tensor([-0.5]), "lidar": torch.tensor([0.25])}
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def noisy(seed: int = 0) -> View:
+    """40 frames of 16 x 16 pixels, the depth of a quarter of each without a return."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {name: torch.randn(40, 3 if name == "rgb" else 1, 16, 16, generator=generator) for name in NAMES}
+    inputs["depth"][:, :, :4] = -0.5
+    return View(inputs, torch.ones(40, 3, dtype=torch.bool), torch.zeros(40, 16, 16, dtype=torch.int64))
+
+
+def test_every_sensor_is_changed_for_itself_in_the_share_of_frames_asked_for() -> None:
+    before = noisy()
+    after = jittered(before, KINDS, ABSENT, 0.3, 0.8, rng())
+    for name in NAMES:
+        moved = (after.inputs[name] - before.inputs[name]).flatten(1).abs().mean(1)
+        assert 0 < moved.max() < (1.5 if name == "rgb" else 1)
+    changed = (after.inputs["rgb"] != before.inputs["rgb"]).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.8, abs=0.15)
+    dropped = ((after.inputs["lidar"] == 0.25) & (before.inputs["lidar"] != 0.25)).flatten(1).any(1)
+    assert dropped.any()
+    assert dropped.float().mean() < 0.95  # a frame that is not changed loses no returns either
+
+
+@pytest.mark.parametrize(("strength", "p"), [(0.0, 1.0), (0.5, 0.0)])
+def test_without_strength_or_frames_nothing_is_changed(strength: float, p: float) -> None:
+    before = noisy()
+    after = jittered(before, KINDS, ABSENT, strength, p, rng())
+    for name in NAMES:
+        assert torch.equal(after.inputs[name], before.inputs[name]), name
+
+
+def test_a_sparse_sensor_keeps_its_holes_and_gets_more() -> None:
+    before = noisy()
+    after = jittered(before, KINDS, ABSENT, 0.5, 1.0, rng())
+    assert (after.inputs["depth"][:, :, :4] == -0.5).all()
+    holes = (after.inputs["lidar"] == 0.25).float().mean()
+    assert 0.02 < holes < 0.25
+    assert not (after.inputs["rgb"] == 0).any()
+
+
+def test_the_same_generator_gives_the_same_views() -> None:
+    one, other = (jittered(noisy(), KINDS, ABSENT, 0.3, 0.8, rng(3)) for _ in range(2))
+    assert all(torch.equal(one.inputs[name], other.inputs[name]) for name in NAMES)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4, 2.0, -1.3])
+@pytest.mark.parametrize("saturation", [0.5, 1.0, 1.5])
+def test_a_colour_turn_keeps_grey_and_scales_the_distance_from_it(angle: float, saturation: float) -> None:
+    turn = colour_turn(angle, saturation)
+    grey, colour = torch.full((3,), 0.3), torch.tensor([0.9, -0.2, -0.7])  # the second is orthogonal to the first
+    torch.testing.assert_close(turn @ grey, grey)
+    torch.testing.assert_close((turn @ colour).norm(), saturation * colour.norm())
+    cosine = torch.dot(turn @ colour, colour) / (saturation * colour.norm() ** 2)
+    assert cosine.item() == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_a_turn_of_a_third_of_the_circle_exchanges_the_channels() -> None:
+    colour = torch.tensor([0.1, 0.2, 0.3])
+    torch.testing.assert_close(colour_turn(2 * math.pi / 3, 1.0) @ colour, torch.tensor([0.3, 0.1, 0.2]))
+
+
+@pytest.mark.parametrize(("kind", "turned"), [("rgb", True), ("nir", False)])
+def test_only_rgb_is_turned_in_colour(kind: str, turned: bool) -> None:
+    """Light and noise alone leave the mean difference of two channels as it is."""
+    colour = torch.tensor([1.0, -1.0, 0.0])[:, None, None].expand(40, 3, 16, 16)
+    before = replace(noisy(), inputs={"rgb": colour})
+    after = jittered(before, {"rgb": kind}, {"rgb": torch.zeros(3)}, 0.3, 1.0, rng()).inputs["rgb"]
+    apart = (after[:, 0] - after[:, 1]).mean((1, 2))
+    assert ((apart - 2).abs() > 0.05).float().mean() == (pytest.approx(1, abs=0.2) if turned else 0)
+
+
+def test_a_restyled_frame_has_the_mean_and_spread_of_its_partner() -> None:
+    source, target = noisy(), noisy(1)
+    target = replace(target, inputs={name: 3 * image + 2 for name, image in target.inputs.items()})
+    styled = restyled(source, target, KINDS, NAMES, 1.0, rng())
+    for statistic in (torch.mean, torch.std):
+        torch.testing.assert_close(statistic(styled.inputs["rgb"], (2, 3)), statistic(target.inputs["rgb"], (2, 3)))
+    for sparse in ("depth", "lidar"):
+        assert torch.equal(styled.inputs[sparse], source.inputs[sparse])
+    assert torch.equal(styled.label, source.label)
+
+
+def test_frames_are_restyled_in_the_share_asked_for_and_never_by_a_sensor_that_is_not_there_or_dead() -> None:
+    source, target = noisy(), noisy(1)
+    some = restyled(source, target, KINDS, NAMES, 0.5, rng())
+    changed = (some.inputs["rgb"] != source.inputs["rgb"]).flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.5, abs=0.2)
+    missing = target.present.clone()
+    missing[:10, 0] = False
+    image = target.inputs["rgb"].clone()
+    image[10:20] = -1.5
+    worn = source.inputs["rgb"].clone()
+    worn[20:30] = 0.5
+    source = replace(source, inputs={**source.inputs, "rgb": worn})
+    target = replace(target, present=missing, inputs={**target.inputs, "rgb": image})
+    styled = restyled(source, target, KINDS, NAMES, 1.0, rng()).inputs["rgb"]
+    assert torch.equal(styled[:30], source.inputs["rgb"][:30])
+    assert (styled[30:] != source.inputs["rgb"][30:]).flatten(1).any(1).all()
+    assert torch.isfinite(styled).all()
+    without = replace(target, inputs={name: target.inputs[name] for name in ("depth", "lidar")})
+    assert torch.equal(restyled(source, without, KINDS, NAMES, 1.0, rng()).inputs["rgb"], source.inputs["rgb"])
