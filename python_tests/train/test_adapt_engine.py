@@ -143,7 +143,7 @@ def test_every_part_matters(tmp_path: Path, key: str, value: Any) -> None:
     without = small_adapter(tmp_path / "without", adapt_config(**{**common, f"adapt__{key}": value}))
     for adapter in (with_it, without):
         # Sensors that are less sure of the target than of the source.
-        adapter.trust.value, adapter.trust.count = 0.9, 10**9
+        adapter.trust.value, adapter.trust.count = torch.tensor([0.9, 1e9], dtype=torch.float64)
         assert adapter.fit()
     weights = [adapter.model.state_dict()["head.weight"] for adapter in (with_it, without)]
     assert not torch.equal(*weights)

@@ -10,10 +10,10 @@ from egformer_fast.train.adapt.pseudo_labels import (
     ClassBalance,
     ClassConfidence,
     CollapseWatch,
-    RunningMean,
     pseudo_labels,
     reliability,
 )
+from egformer_fast.train.adapt.running_mean import RunningMean
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
 
 
@@ -45,8 +45,8 @@ def test_balance_makes_classes_as_frequent_as_in_the_source() -> None:
     source = torch.tensor([[[0, 0, 1, 2, 255]]])
     probability = torch.tensor([[0.8, 0.2, 0.0], [0.6, 0.3, 0.1]]).T.reshape(1, 3, 1, 2)
     balance.update(source, probability)
-    torch.testing.assert_close(balance.shares[0], torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64))
-    torch.testing.assert_close(balance.shares[1].float(), torch.tensor([0.7, 0.25, 0.05]))
+    torch.testing.assert_close(balance.shares.value[0], torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64))
+    torch.testing.assert_close(balance.shares.value[1].float(), torch.tensor([0.7, 0.25, 0.05]))
     scaled = balance.apply(probability)
     torch.testing.assert_close(scaled.sum(1), torch.ones(1, 1, 2))
     odds = (scaled / probability)[0, :, 0, 1]
@@ -64,9 +64,9 @@ def test_balance_has_a_limit_and_forgets_slowly() -> None:
     both = torch.tensor([[[0, 1]]])
     balance.update(both, never)
     torch.testing.assert_close(balance.apply(rare).flatten(), torch.tensor([0.495, 0.1]) / 0.595)
-    balance.steps = 10**6
+    balance.shares.count += 1e6
     balance.update(both, torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1))
-    torch.testing.assert_close(balance.shares[1].float(), torch.tensor([0.99, 0.01]))
+    torch.testing.assert_close(balance.shares.value[1].float(), torch.tensor([0.99, 0.01]))
 
 
 def trace(scores: list[list[float]], kept: list[list[int]], weights: list[list[float]]) -> Trace:
@@ -86,12 +86,22 @@ def test_reliability_ignores_sensors_that_were_not_scored() -> None:
 
 
 def test_a_running_mean_starts_with_its_first_values() -> None:
-    mean = RunningMean(0.9)
-    assert mean.update(4.0) == 4.0
-    assert mean.update(2.0) == 3.0
+    mean = RunningMean(decay=0.9)
+    assert float(mean.update(torch.tensor(4.0))) == 4.0
+    assert float(mean.update(torch.tensor(2.0))) == 3.0
     for _ in range(200):
-        mean.update(1.0)
-    assert mean.value == pytest.approx(1.0, abs=1e-6)
+        mean.update(torch.tensor(1.0))
+    assert float(mean.value) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_elements_that_are_not_seen_keep_their_mean_and_start_later() -> None:
+    mean = RunningMean(2, decay=0.5)
+    mean.update(torch.tensor([4.0, torch.nan]), torch.tensor([True, False]))
+    assert mean.value.tolist() == [4.0, 0.0]
+    assert mean.update(torch.tensor([2.0, 8.0])).tolist() == [3.0, 8.0]
+    again = RunningMean(2, decay=0.5)
+    again.load_state_dict(mean.state_dict())
+    assert torch.equal(again.update(torch.ones(2)), mean.update(torch.ones(2)))
 
 
 def test_a_collapse_is_reported_once_and_told_until_it_ends() -> None:

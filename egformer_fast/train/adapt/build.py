@@ -51,7 +51,9 @@ def make_domains(config: Config) -> tuple[FolderDataset, FolderDataset, FolderDa
 
     target_set = of_target(target.split, labels=False)
     if target.eval_split is None:
-        val_set = FolderDataset(data.description, data.root, config.eval.split, data.modalities, make_transform(data))
+        val_set = FolderDataset(
+            data.description, data.root, config.eval.split, data.modalities, make_transform(data), data.cache
+        )
     else:
         val_set = of_target(target.eval_split, labels=True)
     check_domains(config, source_set, target_set)

@@ -25,11 +25,11 @@ from egformer_fast.train.adapt.pseudo_labels import (
     ClassBalance,
     ClassConfidence,
     CollapseWatch,
-    RunningMean,
     pseudo_labels,
     reliability,
 )
 from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
+from egformer_fast.train.adapt.running_mean import RunningMean
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
 from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked
 from egformer_fast.train.config import Config
@@ -144,7 +144,7 @@ class Adapter(Trainer):
             logits, trace = self.arithmetic.predict(source.inputs, source.present, keep=keep, trace=True)
         if keep == tuple(self.model.keep):
             # As the teacher keeps; with a wider keep sensors of lower score would count.
-            self.trust.update(float(reliability(trace).detach().mean()))
+            self.trust.update(reliability(trace).mean())
         self.scores.update(_score_tables(trace))
         loss = self.loss(logits, source.label)
         if self.start is not None:
@@ -205,8 +205,9 @@ class Adapter(Trainer):
         labels = pseudo_labels(probability, options.threshold, self.confidence if options.by_class else None)
         trust = reliability(trace)
         weight = labels.weight
-        if options.score_confidence and self.trust.value > 0:
-            weight = weight * (trust / self.trust.value).clamp(max=1)[:, None, None]
+        usual = float(self.trust.value)
+        if options.score_confidence and usual > 0:
+            weight = weight * (trust / usual).clamp(max=1)[:, None, None]
         report = self.watch.update(labels.label, source.label, self.step + 1)
         if report:
             self.log.say(report)

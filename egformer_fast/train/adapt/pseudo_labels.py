@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from egformer_fast.models.trace import Trace
+from egformer_fast.train.adapt.running_mean import RunningMean
 
 
 class ClassConfidence:
@@ -50,30 +51,28 @@ class ClassBalance:
 
     LIMIT = 10.0
 
-    def __init__(self, classes: int, exponent: float, decay: float = 0.99) -> None:
-        self.exponent, self.decay, self.steps = exponent, decay, 0
-        self.shares = torch.zeros(2, classes, dtype=torch.float64)
+    def __init__(self, classes: int, exponent: float) -> None:
+        self.exponent, self.shares = exponent, RunningMean(2, classes)
 
     def update(self, label: Tensor, probability: Tensor) -> None:
         """label: (B, H, W) of source frames, other numbers than classes ignored. probability: (B, classes, H, W) of
         target frames, before any factor."""
-        classes = self.shares.shape[1]
-        count = torch.bincount(label[(label >= 0) & (label < classes)].flatten(), minlength=classes).double().cpu()
-        now = torch.stack([count / count.sum().clamp_min(1), probability.mean((0, 2, 3)).double().cpu()])
-        decay = min(self.decay, self.steps / (self.steps + 1))
-        self.shares, self.steps = decay * self.shares + (1 - decay) * now, self.steps + 1
+        source, labelled = class_shares(label, probability.shape[1])
+        target = probability.mean((0, 2, 3)).double().cpu()
+        self.shares.update(torch.stack([source, target]), torch.tensor([[labelled], [True]]))
 
     def apply(self, probability: Tensor) -> Tensor:
         """(B, classes, H, W), summing to 1 over the classes again."""
-        factor = (self.shares[0] / self.shares[1].clamp_min(1e-12)).pow(self.exponent).clamp_max(self.LIMIT)
+        source, target = self.shares.value
+        factor = (source / target.clamp_min(1e-12)).pow(self.exponent).clamp_max(self.LIMIT)
         scaled = probability * factor.to(probability)[:, None, None]
         return scaled / scaled.sum(1, keepdim=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"shares": self.shares, "steps": self.steps}
+        return self.shares.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.shares, self.steps = state["shares"], state["steps"]
+        self.shares.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -112,22 +111,12 @@ def reliability(trace: Trace) -> Tensor:
     return torch.stack(stages).float().mean(0)
 
 
-class RunningMean:
-    """m <- d m + (1 - d) value, with d rising from 0 so that the first values count; a plain number on the CPU."""
-
-    def __init__(self, decay: float = 0.99) -> None:
-        self.decay, self.value, self.count = decay, 0.0, 0
-
-    def update(self, value: float) -> float:
-        decay = min(self.decay, self.count / (self.count + 1))
-        self.value, self.count = decay * self.value + (1 - decay) * value, self.count + 1
-        return self.value
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "count": self.count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.value, self.count = state["value"], state["count"]
+def class_shares(label: Tensor, classes: int) -> tuple[Tensor, bool]:
+    """(classes,) float64 on the CPU: the share of each class in the labels, numbers that are no class ignored; and
+    whether there was a label."""
+    valid = label[(label >= 0) & (label < classes)]
+    counts = torch.bincount(valid.flatten(), minlength=classes).double().cpu()
+    return counts / counts.sum().clamp_min(1), len(valid) > 0
 
 
 class CollapseWatch:
@@ -138,35 +127,31 @@ class CollapseWatch:
     """
 
     def __init__(self, classes: list[str], share: float, decay: float = 0.99) -> None:
-        self.classes, self.share, self.decay = classes, share, decay
-        self.shares = torch.zeros(2, len(classes), dtype=torch.float64)
-        self.steps, self.since = 0, -1
+        self.classes, self.share, self.since = classes, share, -1
+        self.shares = RunningMean(2, len(classes), decay=decay)
 
     def update(self, pseudo: Tensor, source: Tensor, step: int) -> str | None:
         """Take in the pseudo-labels and source labels (class numbers; others are ignored) of a step; a report when a
         collapse begins."""
-        for row, label in enumerate((pseudo, source)):
-            valid = label[(label >= 0) & (label < len(self.classes))]
-            counts = torch.bincount(valid.flatten(), minlength=len(self.classes)).double().cpu()
-            if counts.sum() > 0:
-                decay = min(self.decay, self.steps / (self.steps + 1))
-                self.shares[row] = decay * self.shares[row] + (1 - decay) * counts / counts.sum()
-        self.steps += 1
-        collapsed = self.top() >= self.share > float(self.shares[1].max())
+        found = [class_shares(label, len(self.classes)) for label in (pseudo, source)]
+        shares = self.shares.update(
+            torch.stack([share for share, _ in found]), torch.tensor([[any_] for _, any_ in found])
+        )
+        collapsed = self.top() >= self.share > float(shares[1].max())
         begins = collapsed and self.since < 0
         self.since = (step if self.since < 0 else self.since) if collapsed else -1
         return self.report() if begins else None
 
     def top(self) -> float:
         """The share of the class that has most of the pseudo-labels."""
-        return float(self.shares[0].max())
+        return float(self.shares.value[0].max())
 
     def report(self) -> str | None:
         """What is collapsed and since when, or None."""
         if self.since < 0:
             return None
-        name = self.classes[int(self.shares[0].argmax())]
-        source = float(self.shares[1][int(self.shares[0].argmax())])
+        top = int(self.shares.value[0].argmax())
+        name, source = self.classes[top], float(self.shares.value[1, top])
         return (
             f"collapse: since step {self.since} {100 * self.top():.1f} % of the pseudo-labels are {name!r}, which has "
             f"{100 * source:.1f} % of the source's labels; a lower train.lr, a higher adapt.threshold or a "
@@ -174,7 +159,8 @@ class CollapseWatch:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"shares": self.shares, "steps": self.steps, "since": self.since}
+        return {"shares": self.shares.state_dict(), "since": self.since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.shares, self.steps, self.since = state["shares"], state["steps"], state["since"]
+        self.shares.load_state_dict(state["shares"])
+        self.since = state["since"]

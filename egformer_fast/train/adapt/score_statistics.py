@@ -13,36 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from egformer_fast.train.adapt.running_mean import RunningMean
+
 
 class ScoreStatistics:
     """stages, sensors: how many there are; a score table is (stages, B, sensors), NaN where nothing was scored."""
 
-    def __init__(self, stages: int, sensors: int, decay: float = 0.99) -> None:
-        self.decay = decay
-        self.moments = torch.zeros(2, stages, sensors)
-        self.counts = torch.zeros(stages, sensors)
+    def __init__(self, stages: int, sensors: int) -> None:
+        self.moments = RunningMean(2, stages, sensors)
 
     def update(self, scores: Tensor) -> None:
         """Take in a source batch."""
-        mean, square, seen = _moments(scores.detach().float().cpu())
-        decay = torch.clamp(self.counts / (self.counts + 1), max=self.decay)
-        decay = torch.where(seen, decay, 1.0)
-        self.moments = decay * self.moments + (1 - decay) * torch.stack([mean, square])
-        self.counts += seen
+        mean, square, seen = _moments(scores.detach().float())
+        self.moments.update(torch.stack([mean, square]), seen)
 
     def distance(self, scores: Tensor) -> Tensor:
         """Of a target batch, with gradients; 0 where no sensor was scored in both domains."""
         mean, square, seen = _moments(scores.float())
-        moments = self.moments.to(scores.device)
-        both = seen & (self.counts > 0).to(scores.device)
+        moments = self.moments.value.to(scores.device, torch.float32)
+        both = seen & (self.moments.count[0] > 0).to(scores.device)
         apart = (mean - moments[0]).square() + (_std(mean, square) - _std(moments[0], moments[1])).square()
         return torch.where(both, apart, 0.0).sum() / both.sum().clamp_min(1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"moments": self.moments, "counts": self.counts}
+        return self.moments.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.moments, self.counts = state["moments"], state["counts"]
+        self.moments.load_state_dict(state)
 
 
 def _moments(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
