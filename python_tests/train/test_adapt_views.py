@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from egformer_fast.train.adapt.views import View, block_mask, class_mask, class_mix, drop_sensors, masked
+from egformer_fast.train.adapt.views import View, block_mask, class_mask, class_mix, drop_sensors, masked, with_holes_of
 
 NAMES = ["rgb", "depth", "lidar"]
 
@@ -73,6 +73,17 @@ def test_a_sensor_that_one_domain_lacks_is_missing_in_the_mix() -> None:
     assert (mixed.label[1] == 7).all()
     assert (mixed.inputs["lidar"][1] == -1).all()
     assert "depth" not in mixed.inputs
+
+
+def test_holes_take_the_value_of_the_other_data_set() -> None:
+    frames = view(1.0, [[True, True, True]])
+    frames.inputs["depth"][0, 0, :4] = -0.5
+    frames.inputs["rgb"][0, 0, :4] = -0.5
+    moved = with_holes_of(frames, {"depth": torch.tensor([-0.5])}, {"depth": torch.tensor([-2.0])})
+    assert (moved.inputs["depth"][0, 0, :4] == -2).all()
+    assert (moved.inputs["depth"][0, 0, 4:] == 1).all()
+    assert torch.equal(moved.inputs["rgb"], frames.inputs["rgb"])
+    assert (frames.inputs["depth"][0, 0, :4] == -0.5).all()
 
 
 def test_blocks_are_hidden_whole_and_at_the_ratio() -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from egformer_fast.data.description import SPARSE_KINDS
 from egformer_fast.train.adapt.features import StartingFeatures, last_fused
 from egformer_fast.train.adapt.light import jittered, restyled
 from egformer_fast.train.adapt.pseudo_labels import (
@@ -31,7 +32,7 @@ from egformer_fast.train.adapt.pseudo_labels import (
 from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
 from egformer_fast.train.adapt.running_mean import RunningMean
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
-from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked
+from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked, with_holes_of
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
 from egformer_fast.train.engine import Trainer
@@ -79,6 +80,10 @@ class Adapter(Trainer):
         self.kinds = [{name: _light_of(sensor.kind, options.hue) for name, sensor in s.items()} for s in both]
         # What stands for no return depends on how a data set normalises.
         self.absent = [{name: _no_return(sensor) for name, sensor in sensors.items()} for sensors in both]
+        self.holes = [
+            {name: values for name, values in absent.items() if sensors[name].kind in SPARSE_KINDS}
+            for absent, sensors in zip(self.absent, both, strict=True)
+        ]
         self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
         self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
         self.confidence = ClassConfidence(model.num_classes)
@@ -169,7 +174,11 @@ class Adapter(Trainer):
         # A stream for each, so that a run without one of them draws the same for the others.
         mixing, light, losing, hiding = self._rng(number, VIEWS).spawn(4)
         target, values = self._labelled(target, source)
-        mixed = class_mix(source, target, ignore, self.names, mixing) if options.mix else target
+        if options.mix:
+            pasted = with_holes_of(source, *self.holes)
+            mixed = class_mix(pasted, target, ignore, self.names, mixing)
+        else:
+            mixed = target
         mixed = jittered(mixed, self.kinds[1], self.absent[1], options.jitter, options.jitter_probability, light)
         mixed = drop_sensors(mixed, options.drop_sensors, self.names, losing)
         views = [(options.weight, mixed)]

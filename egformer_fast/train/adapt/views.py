@@ -6,7 +6,7 @@ from a numpy generator on the CPU, so that a run can be resumed to the same bits
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +66,17 @@ def class_mix(source: View, target: View, ignore_index: int, modalities: Sequenc
     weight = torch.ones_like(target.label, dtype=torch.float32) if target.weight is None else target.weight
     label = torch.where(pasted, source.label, target.label)
     return _without_absent(View(inputs, present, label, torch.where(pasted, 1.0, weight)), modalities)
+
+
+def with_holes_of(view: View, own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> View:
+    """The same frames, with what stands for no return in another data set: it depends on how a set normalises, and in a
+    mixed frame one value must mean it. own, other: name -> (C,), of sparse sensors."""
+    inputs = dict(view.inputs)
+    for name in view.inputs.keys() & own.keys() & other.keys():
+        image = view.inputs[name]
+        here, there = (values[name].to(image.device)[:, None, None] for values in (own, other))
+        inputs[name] = torch.where((image == here).all(1, keepdim=True), there, image)
+    return replace(view, inputs=inputs)
 
 
 def block_mask(size: tuple[int, int], count: int, block: int, ratio: float, rng: np.random.Generator) -> Tensor:
