@@ -3,16 +3,17 @@
     OMBRIA_ROOT=... python -m benchmarks.adaptation --runs RUNS [--parallel 2] [benchmark/run/seed ...]
 
 A run goes on from where `start` of its seed ended and ends as one file in benchmarks/results/adaptation; what has a
-file is skipped, what was stopped goes on from its checkpoint. Labels of the target score the end of a run and choose
-nothing. `source_only` trains on as `start` did, `wide_source` with the source frames of the adaptation. Budgets are
-epochs, so that a run is the same whatever else the machine does: what goes on from `start` gets as many as take about
-as long as the adaptation, and `oracle`, trained on the target's labels from nothing, those of `start` and `source_only`
-together. Each run has one thread; --parallel says how many run at once.
+file of the same configuration is skipped, what was stopped goes on from its checkpoint. Labels of the target score the
+end of a run and choose nothing. `source_only` trains on as `start` did, `wide_source` with the source frames of the
+adaptation. Budgets are epochs, so that a run is the same whatever else the machine does: what goes on from `start` gets
+as many as take about as long as the adaptation, and `oracle`, trained on the target's labels from nothing, those of
+`start` and `source_only` together. Each run has one thread; --parallel says how many run at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 import subprocess
@@ -24,6 +25,7 @@ from typing import Any
 
 from benchmarks.ombria import last_row
 from benchmarks.registry import RESULTS, machine, write_result
+from egformer_fast.train.config_file import load_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SCENES = "train=300,val=60"
@@ -132,16 +134,41 @@ def overrides(run: Run, runs: Path) -> list[str]:
     return [*own, f"adapt.method={method}", *(its.plain if run.name == "source_only" else ())]
 
 
+def config_of(run: Run) -> Path:
+    its = BENCHMARKS[run.benchmark]
+    return CONFIGS / (its.start if run.name in FROM_NOTHING else its.adapt)
+
+
+def settings(run: Run, runs: Path) -> dict[str, Any]:
+    """Every key of the run's configuration but where its files lie."""
+    sections = dataclasses.asdict(load_config(config_of(run), overrides(run, runs)))
+    return {
+        f"{section}.{key}": value
+        for section, keys in sections.items()
+        for key, value in keys.items()
+        if key not in ("description", "root", "weights")
+    }
+
+
+def is_current(run: Run, runs: Path) -> bool:
+    """Whether the result is of the configuration as it is; keys that have come since do not count."""
+    now = settings(run, runs)
+    kept = json.loads(run.result.read_text())["settings"]
+    return all(key in now and now[key] == value for key, value in kept.items())
+
+
 def execute(run: Run, runs: Path) -> None:
     """Train or adapt to the end of the budget, score the end on the target, write the result."""
     if run.result.is_file():
+        if not is_current(run, runs):
+            sys.exit(f"{run.key}: {run.result.name} is of another configuration; delete it and run again")
         print(f"{run.key}: has a result file, skipped")
         return
-    its, folder = BENCHMARKS[run.benchmark], runs / run.benchmark / f"{run.name}_{run.seed}"
-    changes = overrides(run, runs)
-    command, config = ("train", its.start) if run.name in FROM_NOTHING else ("adapt", its.adapt)
+    folder = runs / run.benchmark / f"{run.name}_{run.seed}"
+    changes, config = overrides(run, runs), config_of(run)
+    command = "train" if run.name in FROM_NOTHING else "adapt"
     options = [part for change in changes for part in ("--set", change)]
-    call(command, "--config", CONFIGS / config, "--output", folder, "--resume", *options)
+    call(command, "--config", config, "--output", folder, "--resume", *options)
     end = last_row(folder)
     if end["progress"] < 1.0:  # a run that was told to stop also exits with 0
         sys.exit(f"{run.key}: stopped before its end; the same command goes on")
@@ -149,13 +176,12 @@ def execute(run: Run, runs: Path) -> None:
     call("eval", "--checkpoint", folder / "checkpoints" / "last", *target(run, runs), "--json", report)
     scores = json.loads(report.read_text())
     del scores["checkpoint"]  # where the run lay on this machine says nothing
-    said = [change for change in changes if "description=" not in change and "weights=" not in change]
     write_result(
         f"adaptation/{run.benchmark}/{run.name}_{run.seed}",
         {
             "command": f"python -m benchmarks.adaptation {run.key}",
-            "config": config,
-            "overrides": said,
+            "config": str(config.relative_to(CONFIGS)),
+            "settings": settings(run, runs),
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "machine": machine(),
             "minutes": end["minutes"],

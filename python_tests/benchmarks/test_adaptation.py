@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from benchmarks import adaptation
-from benchmarks.adaptation import BENCHMARKS, CONFIGS, FROM_NOTHING, Run, over_seeds, overrides, sweep, waves
+from benchmarks.adaptation import (
+    BENCHMARKS,
+    FROM_NOTHING,
+    Run,
+    config_of,
+    is_current,
+    over_seeds,
+    overrides,
+    settings,
+    sweep,
+    waves,
+)
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import load_config
 
 
 def loaded(run: Run) -> Config:
-    its = BENCHMARKS[run.benchmark]
-    config = its.start if run.name in FROM_NOTHING else its.adapt
-    return load_config(CONFIGS / config, overrides(run, Path("/runs")))
+    return load_config(config_of(run), overrides(run, Path("/runs")))
 
 
 @pytest.mark.parametrize("run", sweep(), ids=lambda run: run.key)
@@ -65,9 +75,19 @@ def test_a_run_with_a_result_file_is_skipped(
     monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
     run = Run("drawn", "entropy", 0)
     run.result.parent.mkdir(parents=True)
-    run.result.write_text("{}")
+    used = settings(run, tmp_path)
+    assert not {key for key in used if key.endswith((".description", ".weights"))}
+    run.result.write_text(json.dumps({"settings": used}))
     adaptation.execute(run, tmp_path / "runs")
     assert "has a result file, skipped" in capsys.readouterr().out
+    run.result.write_text(json.dumps({"settings": {**used, "train.lr": 1.0}}))
+    with pytest.raises(SystemExit, match="drawn/entropy/0: entropy_0.json is of another configuration"):
+        adaptation.execute(run, tmp_path / "runs")
+
+
+def test_committed_results_are_of_the_configurations_as_they_are() -> None:
+    stale = [run.key for run in sweep() if run.result.is_file() and not is_current(run, Path("/runs"))]
+    assert not stale
 
 
 @pytest.mark.parametrize(("progress", "finished"), [("0.4", False), ("1", True)])

@@ -32,10 +32,7 @@ BASELINES = {
 FLEX = {"flex", "flex gathered"}
 
 
-@pytest.fixture(autouse=True)
-def _as_users_run_it():
-    """The benchmarks run without what the tests switch on."""
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -172,43 +169,6 @@ def test_no_time_is_recorded_place_by_place(tmp_path):
     assert len(read(tmp_path)["not_reached"]) == 2 and read(tmp_path)["rows"] == []
     assert model_timing.run(part(tmp_path, seconds=-1.0)) == 1
     assert len(read(tmp_path)["not_reached"]) == 2 and read(tmp_path)["failures"] == []
-
-
-def test_model(tmp_path, monkeypatch):
-    """Eager variants are timed; what needs a GPU is recorded."""
-    monkeypatch.setattr(model_timing, "places", lambda tiny, places=model_timing.places: [next(places(tiny))])
-    assert model_timing.run(part(tmp_path)) == 0
-    (row,) = read(tmp_path)["rows"]
-    assert "reference eager" in row["timings"] and {"device_s", "median_s", "peak_bytes"} <= set(
-        row["timings"]["reference eager"]
-    )
-    assert {f["error"] for f in read(tmp_path)["failures"]} == {"RuntimeError: CUDA graphs need a GPU"}
-    logits = torch.tensor([1.0, 4.0])
-    assert model_timing.disagreement(logits + 0.001, logits, logits) is None
-    assert "error 1.000e-01" in str(model_timing.disagreement(logits + 0.1, logits, logits))
-    for bad in (math.nan, math.inf):
-        assert "error inf" in str(model_timing.disagreement(logits + bad, logits, logits))
-        assert model_timing.disagreement(logits + 1, logits, logits + bad) is not None
-
-
-def test_a_wrong_model_is_found_where_the_reference_is_lost(tmp_path, monkeypatch):
-    """It is not held to its own error."""
-
-    def builders(model, inputs, where, device):
-        keep = tuple(where["keep"])
-        return {
-            "reference eager": lambda: lambda: model(inputs, keep=keep),
-            "wrong eager": lambda: lambda: 1.5 * model(inputs, keep=keep),
-        }
-
-    monkeypatch.setattr(model_timing, "builders", builders)
-    monkeypatch.setattr(model_timing, "places", lambda tiny, places=model_timing.places: [next(places(tiny))])
-    made = part(tmp_path)
-    made.data["lost"].append("reference eager")
-    model_timing.run(made)
-    (row,), (failure,) = read(tmp_path)["rows"], read(tmp_path)["failures"]
-    assert row["timings"] == {} and failure["implementation"] == "wrong eager"
-    assert "disagrees with the reference in its logits" in failure["error"]
 
 
 CRASH = """

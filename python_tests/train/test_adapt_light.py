@@ -14,8 +14,8 @@ from egformer_fast.train.adapt.views import View
 
 NAMES = ["rgb", "depth", "lidar"]
 
-KINDS = {"rgb": "rgb", "depth": "depth", "lidar": "lidar"}
-ABSENT = {"rgb": torch.zeros(3), "depth": torch.tensor([-0.5]), "lidar": torch.tensor([0.25])}
+COLOURED = ["rgb"]
+ABSENT = {"depth": torch.tensor([-0.5]), "lidar": torch.tensor([0.25])}
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -32,7 +32,7 @@ def noisy(seed: int = 0) -> View:
 
 def test_every_sensor_is_changed_for_itself_in_the_share_of_frames_asked_for() -> None:
     before = noisy()
-    after = jittered(before, KINDS, ABSENT, 0.3, 0.8, rng())
+    after = jittered(before, ABSENT, COLOURED, 0.3, 0.8, rng())
     for name in NAMES:
         moved = (after.inputs[name] - before.inputs[name]).flatten(1).abs().mean(1)
         assert 0 < moved.max() < (1.5 if name == "rgb" else 1)
@@ -46,14 +46,14 @@ def test_every_sensor_is_changed_for_itself_in_the_share_of_frames_asked_for() -
 @pytest.mark.parametrize(("strength", "p"), [(0.0, 1.0), (0.5, 0.0)])
 def test_without_strength_or_frames_nothing_is_changed(strength: float, p: float) -> None:
     before = noisy()
-    after = jittered(before, KINDS, ABSENT, strength, p, rng())
+    after = jittered(before, ABSENT, COLOURED, strength, p, rng())
     for name in NAMES:
         assert torch.equal(after.inputs[name], before.inputs[name]), name
 
 
 def test_a_sparse_sensor_keeps_its_holes_and_gets_more() -> None:
     before = noisy()
-    after = jittered(before, KINDS, ABSENT, 0.5, 1.0, rng())
+    after = jittered(before, ABSENT, COLOURED, 0.5, 1.0, rng())
     assert (after.inputs["depth"][:, :, :4] == -0.5).all()
     holes = (after.inputs["lidar"] == 0.25).float().mean()
     assert 0.02 < holes < 0.25
@@ -61,7 +61,7 @@ def test_a_sparse_sensor_keeps_its_holes_and_gets_more() -> None:
 
 
 def test_the_same_generator_gives_the_same_views() -> None:
-    one, other = (jittered(noisy(), KINDS, ABSENT, 0.3, 0.8, rng(3)) for _ in range(2))
+    one, other = (jittered(noisy(), ABSENT, COLOURED, 0.3, 0.8, rng(3)) for _ in range(2))
     assert all(torch.equal(one.inputs[name], other.inputs[name]) for name in NAMES)
 
 
@@ -81,12 +81,12 @@ def test_a_turn_of_a_third_of_the_circle_exchanges_the_channels() -> None:
     torch.testing.assert_close(colour_turn(2 * math.pi / 3, 1.0) @ colour, torch.tensor([0.3, 0.1, 0.2]))
 
 
-@pytest.mark.parametrize(("kind", "turned"), [("rgb", True), ("nir", False)])
-def test_only_rgb_is_turned_in_colour(kind: str, turned: bool) -> None:
+@pytest.mark.parametrize(("coloured", "turned"), [(["rgb"], True), ([], False)])
+def test_only_rgb_is_turned_in_colour(coloured: list[str], turned: bool) -> None:
     """Light and noise alone leave the mean difference of two channels as it is."""
     colour = torch.tensor([1.0, -1.0, 0.0])[:, None, None].expand(40, 3, 16, 16)
     before = replace(noisy(), inputs={"rgb": colour})
-    after = jittered(before, {"rgb": kind}, {"rgb": torch.zeros(3)}, 0.3, 1.0, rng()).inputs["rgb"]
+    after = jittered(before, {}, coloured, 0.3, 1.0, rng()).inputs["rgb"]
     apart = (after[:, 0] - after[:, 1]).mean((1, 2))
     assert ((apart - 2).abs() > 0.05).float().mean() == (pytest.approx(1, abs=0.2) if turned else 0)
 
@@ -94,7 +94,7 @@ def test_only_rgb_is_turned_in_colour(kind: str, turned: bool) -> None:
 def test_a_restyled_frame_has_the_mean_and_spread_of_its_partner() -> None:
     source, target = noisy(), noisy(1)
     target = replace(target, inputs={name: 3 * image + 2 for name, image in target.inputs.items()})
-    styled = restyled(source, target, KINDS, NAMES, 1.0, rng())
+    styled = restyled(source, target, ABSENT, NAMES, 1.0, rng())
     for statistic in (torch.mean, torch.std):
         torch.testing.assert_close(statistic(styled.inputs["rgb"], (2, 3)), statistic(target.inputs["rgb"], (2, 3)))
     for sparse in ("depth", "lidar"):
@@ -104,7 +104,7 @@ def test_a_restyled_frame_has_the_mean_and_spread_of_its_partner() -> None:
 
 def test_frames_are_restyled_in_the_share_asked_for_and_never_by_a_sensor_that_is_not_there_or_dead() -> None:
     source, target = noisy(), noisy(1)
-    some = restyled(source, target, KINDS, NAMES, 0.5, rng())
+    some = restyled(source, target, ABSENT, NAMES, 0.5, rng())
     changed = (some.inputs["rgb"] != source.inputs["rgb"]).flatten(1).any(1)
     assert changed.float().mean() == pytest.approx(0.5, abs=0.2)
     missing = target.present.clone()
@@ -115,9 +115,9 @@ def test_frames_are_restyled_in_the_share_asked_for_and_never_by_a_sensor_that_i
     worn[20:30] = 0.5
     source = replace(source, inputs={**source.inputs, "rgb": worn})
     target = replace(target, present=missing, inputs={**target.inputs, "rgb": image})
-    styled = restyled(source, target, KINDS, NAMES, 1.0, rng()).inputs["rgb"]
+    styled = restyled(source, target, ABSENT, NAMES, 1.0, rng()).inputs["rgb"]
     assert torch.equal(styled[:30], source.inputs["rgb"][:30])
     assert (styled[30:] != source.inputs["rgb"][30:]).flatten(1).any(1).all()
     assert torch.isfinite(styled).all()
     without = replace(target, inputs={name: target.inputs[name] for name in ("depth", "lidar")})
-    assert torch.equal(restyled(source, without, KINDS, NAMES, 1.0, rng()).inputs["rgb"], source.inputs["rgb"])
+    assert torch.equal(restyled(source, without, ABSENT, NAMES, 1.0, rng()).inputs["rgb"], source.inputs["rgb"])

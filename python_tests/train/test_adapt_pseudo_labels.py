@@ -69,6 +69,18 @@ def test_balance_has_a_limit_and_forgets_slowly() -> None:
     torch.testing.assert_close(balance.shares.value[1].float(), torch.tensor([0.99, 0.01]))
 
 
+def test_balance_leaves_pixels_alone_that_nothing_would_be_left_of() -> None:
+    balance = ClassBalance(3, 1.0)
+    sure = torch.tensor([[0.0, 0.0, 1.0], [0.2, 0.3, 0.5]]).T.reshape(1, 3, 1, 2)
+    balance.update(torch.full((1, 1, 2), 255), sure)
+    assert torch.equal(balance.apply(sure), sure)
+    balance.update(torch.tensor([[[0, 1]]]), sure)  # the source has no class 2
+    found = balance.apply(sure)
+    assert found[0, :, 0, 0].tolist() == [0, 0, 1]
+    assert found[0, 2, 0, 1] == 0
+    assert found.isfinite().all()
+
+
 def trace(scores: list[list[float]], kept: list[list[int]], weights: list[list[float]]) -> Trace:
     sensor = torch.arange(len(scores[0])).expand(len(scores), -1)
     stage = StageTrace(torch.tensor(scores), sensor, torch.tensor(kept), torch.tensor(weights))

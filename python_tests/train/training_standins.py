@@ -28,7 +28,7 @@ class DotFrames:
     modalities = {"rgb": 3, "depth": 1}
     classes = ["low", "high"]
     palette = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
-    sensors = {name: SimpleNamespace(kind=name, mean=(0.0,), std=(1.0,), shift=0.0) for name in modalities}
+    sensors = {n: SimpleNamespace(kind=n, mean=(0.0,) * c, std=(1.0,) * c, shift=0.0) for n, c in modalities.items()}
 
     def __init__(self, count: int = 10, broken: Sequence[int] = ()) -> None:
         self.names = [f"frame_{index:02}" for index in range(count)]

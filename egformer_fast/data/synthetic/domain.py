@@ -9,7 +9,7 @@ A domain is data that the drawing reads, in groups that can be exchanged one by 
     hardware                 disturbed by the weather alone    colour cast, dark corners, noise; coarse depth with
                                                                holes; noisy events; 20 LiDAR beams in place of 40
 Pavements are lighter than the road in both, and lines lightest: in a first draft the road of `away` was the paler one,
-and no method got anywhere with that.
+and no pilot of an adaptation found its pavements.
 The streets themselves come from the same rules, so that the classes are about as frequent; `stream` sets their random
 streams apart: with one seed, a frame of `away` is not the street of a frame of `home`.
 """

@@ -77,13 +77,9 @@ class Adapter(Trainer):
         self.pictured = (pictured, _lacking(self.names, pictured))
         self.sensors = [Sensors(model, frames, _lacking(self.names, frames)) for frames in (source_set, target_set)]
         both = (source_set.sensors, target_set.sensors)
-        self.kinds = [{name: _light_of(sensor.kind, options.hue) for name, sensor in s.items()} for s in both]
+        self.coloured = [[n for n, sensor in s.items() if options.hue and _is_colour(sensor)] for s in both]
         # What stands for no return depends on how a data set normalises.
-        self.absent = [{name: _no_return(sensor) for name, sensor in sensors.items()} for sensors in both]
-        self.holes = [
-            {name: values for name, values in absent.items() if sensors[name].kind in SPARSE_KINDS}
-            for absent, sensors in zip(self.absent, both, strict=True)
-        ]
+        self.absent = [{n: _no_return(sensor) for n, sensor in s.items() if sensor.kind in SPARSE_KINDS} for s in both]
         self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
         self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
         self.confidence = ClassConfidence(model.num_classes)
@@ -141,8 +137,10 @@ class Adapter(Trainer):
         source = as_view(batch, self.sensors[0], self.place.device)
         light, style = self._rng(number, SOURCE_VIEWS).spawn(2)
         if target is not None and options.style:
-            source = restyled(source, target, self.kinds[0], self.names, options.style, style)
-        return jittered(source, self.kinds[0], self.absent[0], options.source_jitter, options.jitter_probability, light)
+            source = restyled(source, target, self.absent[0], self.names, options.style, style)
+        return jittered(
+            source, self.absent[0], self.coloured[0], options.source_jitter, options.jitter_probability, light
+        )
 
     def _source_pass(self, source: View, keep: tuple[int, ...], names: list[str]) -> float:
         with last_fused(self.model, self.start is not None) as fused:
@@ -175,11 +173,11 @@ class Adapter(Trainer):
         mixing, light, losing, hiding = self._rng(number, VIEWS).spawn(4)
         target, values = self._labelled(target, source)
         if options.mix:
-            pasted = with_holes_of(source, *self.holes)
+            pasted = with_holes_of(source, *self.absent)
             mixed = class_mix(pasted, target, ignore, self.names, mixing)
         else:
             mixed = target
-        mixed = jittered(mixed, self.kinds[1], self.absent[1], options.jitter, options.jitter_probability, light)
+        mixed = jittered(mixed, self.absent[1], self.coloured[1], options.jitter, options.jitter_probability, light)
         mixed = drop_sensors(mixed, options.drop_sensors, self.names, losing)
         views = [(options.weight, mixed)]
         if options.masked:
@@ -277,9 +275,8 @@ def _lacking(names: list[str], frames: Any) -> list[str]:
     return [name for name in names if name not in frames.modalities]
 
 
-def _light_of(kind: str, hue: bool) -> str:
-    """The kind by which a sensor's light is changed: without `hue` RGB is like any other."""
-    return "other" if kind == "rgb" and not hue else kind
+def _is_colour(sensor: Any) -> bool:
+    return bool(sensor.kind == "rgb" and len(sensor.mean) == 3)
 
 
 def _no_return(sensor: Any) -> Tensor:

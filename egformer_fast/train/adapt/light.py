@@ -6,7 +6,7 @@ Every sensor is changed for itself; inputs are normalised, and what is random fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from egformer_fast.data.description import SPARSE_KINDS
 from egformer_fast.train.adapt.views import View
 
 
 def jittered(
     view: View,
-    kinds: Mapping[str, str],
     absent: Mapping[str, Tensor],
+    coloured: Collection[str],
     strength: float,
     p: float,
     rng: np.random.Generator,
@@ -33,24 +32,25 @@ def jittered(
     binomial filter in half of the changed frames. Sparse ones (depth, LiDAR, radar, event) lose a share of their
     returns, strength / 2 at most, and stay what they are where they have none. Strength 0 changes nothing.
 
-    kinds: name -> kind of sensor. absent: name -> (C,) the normalised value that stands for no return.
+    absent: name of a sparse sensor -> (C,) the normalised value that stands for no return. coloured: names of sensors
+    whose three channels are RGB.
     """
     if strength == 0:
         return view
     inputs = {}
     for name, image in view.inputs.items():
-        empty = absent[name].to(image.device)[:, None, None] if kinds[name] in SPARSE_KINDS else None
-        coloured = kinds[name] == "rgb" and image.shape[1] == 3
-        frames = [_jittered(one, empty, coloured, strength, rng) if rng.random() < p else one for one in image]
+        empty = absent[name].to(image.device)[:, None, None] if name in absent else None
+        colour = name in coloured
+        frames = [_jittered(one, empty, colour, strength, rng) if rng.random() < p else one for one in image]
         inputs[name] = torch.stack(frames)
     return replace(view, inputs=inputs)
 
 
-def _jittered(image: Tensor, empty: Tensor | None, coloured: bool, strength: float, rng: np.random.Generator) -> Tensor:
-    """image: (C, H, W). empty: (C, 1, 1), what stands for no return; None for a dense sensor. coloured: it is RGB."""
+def _jittered(image: Tensor, empty: Tensor | None, colour: bool, strength: float, rng: np.random.Generator) -> Tensor:
+    """image: (C, H, W). empty: (C, 1, 1), what stands for no return; None for a dense sensor. colour: it is RGB."""
     contrast, brightness, grain = (float(value) for value in rng.uniform(-strength, strength, 3))
     noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)).to(image.device)
-    if coloured:
+    if colour:
         hue, saturation = (float(value) for value in rng.uniform(-strength, strength, 2))
         image = torch.einsum("cd,dhw->chw", colour_turn(2 * math.pi * hue, 1 + saturation).to(image), image)
     mean = image.mean((1, 2), keepdim=True)
@@ -76,7 +76,7 @@ def _blurred(image: Tensor) -> Tensor:
 
 
 def restyled(
-    source: View, target: View, kinds: Mapping[str, str], modalities: Sequence[str], p: float, rng: np.random.Generator
+    source: View, target: View, sparse: Collection[str], modalities: Sequence[str], p: float, rng: np.random.Generator
 ) -> View:
     """Source frames whose dense sensors take the mean and spread of a target frame's, channel by channel, with
     probability p a frame (Reinhard et al., Color Transfer between Images, 2001; here for every sensor).
@@ -88,7 +88,7 @@ def restyled(
     shared = source.present & target.present & chosen[:, None]
     inputs = dict(source.inputs)
     for column, name in enumerate(modalities):
-        if name not in source.inputs or name not in target.inputs or kinds[name] in SPARSE_KINDS:
+        if name not in source.inputs or name not in target.inputs or name in sparse:
             continue
         image = source.inputs[name]
         (mean, spread), (wanted, wanted_spread) = _statistics(image), _statistics(target.inputs[name])

@@ -66,7 +66,9 @@ class ClassBalance:
         source, target = self.shares.value
         factor = (source / target.clamp_min(1e-12)).pow(self.exponent).clamp_max(self.LIMIT)
         scaled = probability * factor.to(probability)[:, None, None]
-        return scaled / scaled.sum(1, keepdim=True)
+        total = scaled.sum(1, keepdim=True)
+        # Nothing is left where no source frame was labelled yet, or a pixel is sure of a class that the source lacks.
+        return torch.where(total > 0, scaled / total, probability)
 
     def state_dict(self) -> dict[str, Any]:
         return self.shares.state_dict()
