@@ -148,6 +148,12 @@ class AdaptConfig:
         low=0,
         high=1,
     )
+    magnify: float | None = option(
+        None,
+        "the teacher sees each frame a second time, mirrored and magnified by this, and both views are averaged; null: "
+        "once",
+        above=0,
+    )
     mix: bool = option(True, "paste half of a source frame's classes into the target frame, every sensor alike")
     jitter: float = option(0.2, "strength of the light and noise changes that the student sees, every sensor", low=0)
     jitter_probability: float = option(0.8, "share of the target frames that are changed so", low=0, high=1)

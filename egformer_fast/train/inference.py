@@ -182,8 +182,8 @@ def segment(
     if len(views) > 1:
         total = total.float().softmax(1)
         for view in views[1:]:
-            turned = {name: _turned(image, view, name in angles) for name, image in seen.items()}
-            total = total + _turned_back(model(turned, present[~blind], keep=keep).float().softmax(1), view)
+            other = {name: turned(image, view, name in angles) for name, image in seen.items()}
+            total = total + turned_back(model(other, present[~blind], keep=keep).float().softmax(1), view)
     prediction[~blind] = total.argmax(1)
     stages = range(len(trace.stages))
     score = torch.stack([trace.score_table(stage) for stage in stages], 1).float()
@@ -200,13 +200,15 @@ def segment(
     )
 
 
-def _turned(image: Tensor, view: tuple[int, bool], angle: bool = False) -> Tensor:
+def turned(image: Tensor, view: tuple[int, bool], angle: bool = False) -> Tensor:
+    """image (B, C, H, W) in a view of TTA_VIEWS. angle: its channels are angles of polarisation."""
     turned = image.rot90(view[0], (2, 3))
     turned = turned.flip(3) if view[1] else turned
     return turned * torch.from_numpy(signs(int(view[1]), view[0])).to(turned) if angle else turned
 
 
-def _turned_back(image: Tensor, view: tuple[int, bool]) -> Tensor:
+def turned_back(image: Tensor, view: tuple[int, bool]) -> Tensor:
+    """What was predicted for a view, as it lies in the frame."""
     return (image.flip(3) if view[1] else image).rot90(-view[0], (2, 3))
 
 

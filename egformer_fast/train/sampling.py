@@ -72,9 +72,15 @@ class TrainingFrames(Dataset[dict[str, Any]]):
 
 def load_batches(frames: Dataset[dict[str, Any]], stream: Any, workers: int, pin: bool) -> Iterator[dict[str, Any]]:
     """Collated batches of `frames` at the keys that `stream` gives; workers: processes, 0 loads in this one."""
-    return iter(
-        DataLoader(frames, batch_sampler=stream, num_workers=workers, pin_memory=pin, worker_init_fn=leave_to_parent)
+    loader = DataLoader(
+        frames,
+        batch_sampler=stream,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=leave_to_parent,
+        generator=torch.Generator(),  # a loader that begins within a step must not draw from what the step draws from
     )
+    return iter(loader)
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> tuple[dict[str, Tensor], Tensor, Tensor]:

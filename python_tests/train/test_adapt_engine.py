@@ -105,6 +105,18 @@ def test_the_target_waits_for_the_end_of_the_burn_in_and_its_means_are_of_its_ow
         assert float(row[name]) == pytest.approx(sum(own) / len(own), rel=1e-4), name
 
 
+def test_no_frame_of_the_target_is_read_before_the_burn_in_is_over(tmp_path: Path) -> None:
+    class Noted(DotFrames):
+        def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+            read.append(adapter.progress)
+            return super().sample(index, rng)
+
+    read: list[float] = []
+    adapter = small_adapter(tmp_path / "run", adapt_config(adapt__burn_in=0.5, eval__every=100), Noted(7))
+    assert adapter.fit()
+    assert read and min(read) >= 0.5
+
+
 def test_no_checkpoint_is_chosen_by_a_score(tmp_path: Path) -> None:
     adapter = small_adapter(tmp_path / "run", adapt_config())
     assert adapter.fit()
@@ -127,6 +139,7 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
         ("masked", 0.0),
         ("mix", False),
         ("by_class", True),
+        ("magnify", 1.5),
         ("jitter", 0.0),
         ("hue", False),
         ("style", 1.0),

@@ -11,7 +11,7 @@ from evaluation_standins import SIZE, MemoryFrames, Reporter
 
 from egformer_fast.errors import DataError
 from egformer_fast.train.evaluate import evaluate
-from egformer_fast.train.inference import TTA_VIEWS, _turned, _turned_back, evaluation_mode, segment
+from egformer_fast.train.inference import TTA_VIEWS, evaluation_mode, segment, turned, turned_back
 from egformer_fast.train.report import format_report, table, write_json
 
 
@@ -184,7 +184,7 @@ class OneSided(Reporter):
 
 
 @pytest.mark.parametrize(("tta", "share"), [("none", 0.5), ("flip", 1.0), ("dihedral", 1.0)])
-def test_test_time_augmentation_averages_turned_back_views(tta: str, share: float) -> None:
+def test_test_time_augmentation_averagesturned_back_views(tta: str, share: float) -> None:
     frames = MemoryFrames(["rgb"])
     frames.add({"rgb": 2}, {"rgb": 0.5}, 2)
     report = evaluate(OneSided(["rgb"]), frames, tta=tta)
@@ -202,12 +202,12 @@ def test_exact_model_stays_exact_under_all_views_of_a_frame_that_is_not_square()
 @pytest.mark.parametrize("view", TTA_VIEWS["dihedral"])
 def test_every_view_is_undone(view: tuple[int, bool]) -> None:
     image = torch.rand(2, 3, *SIZE)
-    assert torch.equal(_turned_back(_turned(image, view), view), image)
+    assert torch.equal(turned_back(turned(image, view), view), image)
 
 
 def test_the_views_of_dihedral_are_eight_different_ones() -> None:
     image = torch.rand(1, 1, 8, 8)
-    assert len({tuple(_turned(image, view).flatten().tolist()) for view in TTA_VIEWS["dihedral"]}) == 8
+    assert len({tuple(turned(image, view).flatten().tolist()) for view in TTA_VIEWS["dihedral"]}) == 8
 
 
 def test_segment_leaves_out_blind_frames(model: Reporter) -> None:

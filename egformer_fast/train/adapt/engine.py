@@ -11,6 +11,7 @@ training, and no checkpoint is chosen by a score: `last`, the teacher at the end
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from egformer_fast.train.adapt.pseudo_labels import (
 from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
 from egformer_fast.train.adapt.running_mean import RunningMean
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
+from egformer_fast.train.adapt.teacher import probabilities
 from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked, with_holes_of
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
@@ -91,15 +93,25 @@ class Adapter(Trainer):
         self._counts = count_pixels(source_set, place.main) if options.rare_temperature is not None else None
 
     def _loader(self) -> Iterator[dict[str, Any]]:
-        options, place = self.config.train, self.place
-        first = self.step * options.accumulate
+        first = self.step * self.config.train.accumulate
         source = super()._loader() if self._counts is None else self._rare_batches(first)
-        if self.config.adapt.method == "source_only":
-            return source
+        return source if self.config.adapt.method == "source_only" else self._with_target(source, first)
+
+    def _with_target(self, source: Iterator[dict[str, Any]], first: int) -> Iterator[dict[str, Any]]:
+        """Batches of the source from number `first` on; after the burn-in each with one of the target as "target"."""
+        target: Iterator[dict[str, Any]] | None = None
+        for number, batch in enumerate(source, first):
+            if self.progress < self.config.adapt.burn_in:
+                yield batch
+                continue
+            target = self._target_batches(number) if target is None else target
+            yield {**batch, "target": next(target)}
+
+    def _target_batches(self, first: int) -> Iterator[dict[str, Any]]:
+        options, place = self.config.train, self.place
         seed = int(np.random.SeedSequence((options.seed, TARGET_ORDER)).generate_state(1)[0])
         order = BatchStream(len(self.target_set), options.batch_size, seed, first, place.rank, place.world)
-        target = self.batches(TrainingFrames(self.target_set, seed), order)
-        return ({**one, "target": other} for one, other in zip(source, target, strict=False))
+        return self.batches(TrainingFrames(self.target_set, seed), order)
 
     def _rare_batches(self, first: int) -> Iterator[dict[str, Any]]:
         adapt, options = self.config.adapt, self.config.train
@@ -111,16 +123,14 @@ class Adapter(Trainer):
         return self.batches(RareClassFrames(self.train_set, options.seed, adapt.rare_share), stream)
 
     def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
-        method, last = self.config.adapt.method, number == self.config.train.accumulate - 1
-        target = None
-        if method != "source_only" and self.progress >= self.config.adapt.burn_in:
-            target = as_view(batch["target"], self.sensors[1], self.place.device)
+        last = number == self.config.train.accumulate - 1
+        target = as_view(batch["target"], self.sensors[1], self.place.device) if "target" in batch else None
         source = self._source_view(batch, target, number)
         with self.arithmetic.exchange(last and target is None):
             values = {"source_loss": self._source_pass(source, keep, batch["name"])}
         if target is not None:
             names = batch["target"]["name"]
-            if method == "entropy":
+            if self.config.adapt.method == "entropy":
                 with self.arithmetic.exchange(last):
                     values["target_loss"] = self._entropy_pass(target, keep, names)
             else:
@@ -203,9 +213,9 @@ class Adapter(Trainer):
     def _labelled(self, target: View, source: View) -> tuple[View, dict[str, float]]:
         """The target frames with the teacher's labels and their weights; and values for the log."""
         assert self.ema is not None
-        logits, trace = self.arithmetic.predict(target.inputs, target.present, net=self.ema.model, trace=True)
         options = self.config.adapt
-        probability = logits.float().softmax(1)
+        teacher = partial(self.arithmetic.predict, net=self.ema.model)
+        probability, trace = probabilities(teacher, target, options.magnify, self.absent[1], self.sensors[1].angles)
         if options.balance:
             self.balance.update(source.label, probability)
             probability = self.balance.apply(probability)
