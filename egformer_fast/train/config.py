@@ -154,6 +154,13 @@ class AdaptConfig:
         "once",
         above=0,
     )
+    consensus: float = option(
+        0.0,
+        "the teacher sees each frame a second time, each sensor lost with this probability, and both views are "
+        "averaged; 0: once",
+        low=0,
+        high=1,
+    )
     mix: bool = option(True, "paste half of a source frame's classes into the target frame, every sensor alike")
     jitter: float = option(0.2, "strength of the light and noise changes that the student sees, every sensor", low=0)
     jitter_probability: float = option(0.8, "share of the target frames that are changed so", low=0, high=1)

@@ -140,6 +140,7 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
         ("mix", False),
         ("by_class", True),
         ("magnify", 1.5),
+        ("consensus", 0.5),
         ("jitter", 0.0),
         ("hue", False),
         ("style", 1.0),

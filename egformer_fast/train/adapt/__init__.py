@@ -3,7 +3,8 @@
     teacher      average of the student's weights (train.ema); sees every sensor of a target frame, unchanged
     pseudo-label label[p] = argmax of the teacher's probabilities, q = share of pixels above `threshold`   pseudo_labels
                  or, `by_class`, for each pixel whether it is above the threshold of its class (FlexMatch, 2110.08263)
-                 of the frame and of a magnified, mirrored one (`magnify`)                           teacher
+                 of the frame and of a magnified, mirrored one (`magnify`), or one without some sensors
+                 (`consensus`)                                                                       teacher
                  classes made as frequent as in the source first (`balance`, ReMixMatch, 1911.09785)
     source loss  the loss of `egformer-fast train`, on frames drawn for rare classes                       rare_classes
                  and with light changed (`source_jitter`) or a target frame's mean and spread (`style`)           light

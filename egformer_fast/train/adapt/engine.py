@@ -180,8 +180,8 @@ class Adapter(Trainer):
         options, ignore = self.config.adapt, self.train_set.ignore_index
         last = number == self.config.train.accumulate - 1
         # A stream for each, so that a run without one of them draws the same for the others.
-        mixing, light, losing, hiding = self._rng(number, VIEWS).spawn(4)
-        target, values = self._labelled(target, source)
+        mixing, light, losing, hiding, asking = self._rng(number, VIEWS).spawn(5)
+        target, values = self._labelled(target, source, asking)
         if options.mix:
             pasted = with_holes_of(source, *self.absent)
             mixed = class_mix(pasted, target, ignore, self.names, mixing)
@@ -210,12 +210,15 @@ class Adapter(Trainer):
         return self.descend(loss, names)
 
     @torch.no_grad()
-    def _labelled(self, target: View, source: View) -> tuple[View, dict[str, float]]:
+    def _labelled(self, target: View, source: View, rng: np.random.Generator) -> tuple[View, dict[str, float]]:
         """The target frames with the teacher's labels and their weights; and values for the log."""
         assert self.ema is not None
         options = self.config.adapt
         teacher = partial(self.arithmetic.predict, net=self.ema.model)
-        probability, trace = probabilities(teacher, target, options.magnify, self.absent[1], self.sensors[1].angles)
+        second = drop_sensors(target, options.consensus, self.names, rng) if options.consensus else None
+        probability, trace = probabilities(
+            teacher, target, second, options.magnify, self.absent[1], self.sensors[1].angles
+        )
         if options.balance:
             self.balance.update(source.label, probability)
             probability = self.balance.apply(probability)
