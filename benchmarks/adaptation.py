@@ -3,11 +3,12 @@
     OMBRIA_ROOT=... python -m benchmarks.adaptation --runs RUNS [--parallel 2] [benchmark/run/seed ...]
 
 A run goes on from where `start` of its seed ended and ends as one file in benchmarks/results/adaptation; what has a
-file of the same configuration is skipped, what was stopped goes on from its checkpoint. Labels of the target score the
-end of a run and choose nothing. `source_only` trains on as `start` did, `wide_source` with the source frames of the
-adaptation. Budgets are epochs, so that a run is the same whatever else the machine does: what goes on from `start` gets
-as many as take about as long as the adaptation, and `oracle`, trained on the target's labels from nothing, those of
-`start` and `source_only` together. Each run has one thread; --parallel says how many run at once.
+file of the same configuration is skipped, what was stopped goes on from its checkpoint, and a `start` that others need
+is trained again where its run folder is gone. Labels of the target score the end of a run and choose nothing.
+`source_only` trains on as `start` did, `wide_source` with the source frames of the adaptation. Budgets are epochs, so
+that a run is the same whatever else the machine does: what goes on from `start` gets as many as take about as long as
+the adaptation, and `oracle`, trained on the target's labels from nothing, those of `start` and `source_only` together.
+Each run has one thread; --parallel says how many run at once.
 """
 
 from __future__ import annotations
@@ -51,14 +52,15 @@ VARIANTS = {
 @dataclass(frozen=True)
 class Benchmark:
     """start, adapt: configurations of the run on the source and of what goes on from it. split: of the target, to
-    score. epochs: by run, those of mean_teacher for its variants. common: overrides of all runs. plain: overrides that
-    give source_only the frames of `start`."""
+    score. epochs: by run, those of mean_teacher for its variants. common: overrides of all runs. beginning: of those
+    from nothing. plain: overrides that give source_only the frames of `start`."""
 
     start: str
     adapt: str
     split: str
     epochs: dict[str, int]
     common: tuple[str, ...] = ()
+    beginning: tuple[str, ...] = ()
     plain: tuple[str, ...] = ("adapt.source_jitter=0", "adapt.rare_temperature=null")
 
 
@@ -115,6 +117,11 @@ def call(*arguments: object) -> None:
         sys.exit(f"egformer-fast {arguments[0]}: {finished.stderr.strip()[-500:]}")
 
 
+def checkpoint_of(run: Run, runs: Path) -> Path:
+    """Where it ended."""
+    return runs / run.benchmark / f"{run.name}_{run.seed}" / "checkpoints" / "last"
+
+
 def overrides(run: Run, runs: Path) -> list[str]:
     its = BENCHMARKS[run.benchmark]
     epochs = its.epochs.get(run.name, its.epochs["mean_teacher"])
@@ -124,10 +131,10 @@ def overrides(run: Run, runs: Path) -> list[str]:
     if run.benchmark == "drawn":
         own += [f"data.description={scenes['away' if run.name == 'oracle' else 'home']}"]
     if run.name in FROM_NOTHING:
-        return own
+        return [*own, *its.beginning]
     if run.benchmark == "drawn":
         own += [f"target.description={scenes['away']}"]
-    own += [f"model.weights={runs / run.benchmark / f'start_{run.seed}' / 'checkpoints' / 'last'}", "eval.every=1000"]
+    own += [f"model.weights={checkpoint_of(Run(run.benchmark, 'start', run.seed), runs)}", "eval.every=1000"]
     if run.name in VARIANTS:
         return [*own, VARIANTS[run.name]]
     method = "source_only" if run.name == "wide_source" else run.name
@@ -157,14 +164,18 @@ def is_current(run: Run, runs: Path) -> bool:
     return all(key in now and now[key] == value for key, value in kept.items())
 
 
-def execute(run: Run, runs: Path) -> None:
-    """Train or adapt to the end of the budget, score the end on the target, write the result."""
+def execute(run: Run, runs: Path, needed: bool = False) -> None:
+    """Train or adapt to the end of the budget, score the end on the target, write the result.
+
+    needed: others go on from its checkpoint.
+    """
     if run.result.is_file():
         if not is_current(run, runs):
             sys.exit(f"{run.key}: {run.result.name} is of another configuration; delete it and run again")
-        print(f"{run.key}: has a result file, skipped")
-        return
-    folder = runs / run.benchmark / f"{run.name}_{run.seed}"
+        if not needed or checkpoint_of(run, runs).is_dir():
+            print(f"{run.key}: has a result file, skipped")
+            return
+    folder = checkpoint_of(run, runs).parent.parent
     changes, config = overrides(run, runs), config_of(run)
     command = "train" if run.name in FROM_NOTHING else "adapt"
     options = [part for change in changes for part in ("--set", change)]
@@ -172,8 +183,10 @@ def execute(run: Run, runs: Path) -> None:
     end = last_row(folder)
     if end["progress"] < 1.0:  # a run that was told to stop also exits with 0
         sys.exit(f"{run.key}: stopped before its end; the same command goes on")
+    if run.result.is_file():
+        return
     report = folder / "target.json"
-    call("eval", "--checkpoint", folder / "checkpoints" / "last", *target(run, runs), "--json", report)
+    call("eval", "--checkpoint", checkpoint_of(run, runs), *target(run, runs), "--json", report)
     scores = json.loads(report.read_text())
     del scores["checkpoint"]  # where the run lay on this machine says nothing
     write_result(
@@ -210,6 +223,12 @@ def waves(chosen: list[Run]) -> list[list[Run]]:
     return [[run for run in chosen if run.name == "start"], [run for run in chosen if run.name != "start"]]
 
 
+def is_needed(run: Run, chosen: list[Run]) -> bool:
+    """Whether one of the chosen has still to go on from it."""
+    others = [other for other in chosen if other.name not in FROM_NOTHING and not other.result.is_file()]
+    return run.name == "start" and (run.benchmark, run.seed) in {(other.benchmark, other.seed) for other in others}
+
+
 def over_seeds(values: list[float]) -> dict[str, Any]:
     """Mean and spread (largest less smallest) over the seeds."""
     return {"mean": sum(values) / len(values), "spread": max(values) - min(values), "seeds": len(values)}
@@ -231,7 +250,7 @@ def main() -> None:
         draw_scenes(runs)
     for wave in waves(chosen):
         with ThreadPoolExecutor(arguments.parallel) as pool:
-            outcomes = [pool.submit(execute, run, runs) for run in wave]
+            outcomes = [pool.submit(execute, run, runs, is_needed(run, chosen)) for run in wave]
             try:
                 for outcome in outcomes:
                     outcome.result()

@@ -12,8 +12,10 @@ from benchmarks.adaptation import (
     BENCHMARKS,
     FROM_NOTHING,
     Run,
+    checkpoint_of,
     config_of,
     is_current,
+    is_needed,
     over_seeds,
     overrides,
     settings,
@@ -83,6 +85,31 @@ def test_a_run_with_a_result_file_is_skipped(
     run.result.write_text(json.dumps({"settings": {**used, "train.lr": 1.0}}))
     with pytest.raises(SystemExit, match="drawn/entropy/0: entropy_0.json is of another configuration"):
         adaptation.execute(run, tmp_path / "runs")
+
+
+def test_a_start_that_others_need_is_trained_again_where_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its result file stays as it is."""
+    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    start, after, oracle = (Run("drawn", name, 1) for name in ("start", "source_only", "oracle"))
+    assert is_needed(start, [start, after])
+    assert not is_needed(start, [start, oracle]) and not is_needed(after, [start, after])
+    assert not is_needed(start, [start, Run("drawn", "source_only", 2), Run("ombria", "source_only", 1)])
+    start.result.parent.mkdir(parents=True)
+    kept = json.dumps({"settings": settings(start, tmp_path)})
+    for run in (start, after):
+        run.result.write_text(kept)
+    assert not is_needed(start, [start, after])
+
+    called: list[object] = []
+    monkeypatch.setattr(adaptation, "call", lambda *arguments: called.append(arguments[0]))
+    monkeypatch.setattr(adaptation, "last_row", lambda folder: {"progress": 1.0})
+    adaptation.execute(start, tmp_path / "runs", needed=True)
+    assert called == ["train"] and start.result.read_text() == kept
+    checkpoint_of(start, tmp_path / "runs").mkdir(parents=True)
+    adaptation.execute(start, tmp_path / "runs", needed=True)
+    assert called == ["train"]
 
 
 def test_committed_results_are_of_the_configurations_as_they_are() -> None:

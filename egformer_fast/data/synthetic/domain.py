@@ -2,14 +2,16 @@
 
 A domain is data that the drawing reads, in groups that can be exchanged one by one (dataclasses.replace):
     group                    home                              away
-    look                     brick and beige, green, asphalt   pastel and dark fronts, dry plants, pale road, brick
+    look                     brick and beige, green, asphalt   pastel and dark fronts, dry plants, warm paving
     weathers, sun_elevation  high white sun, blue sky          low yellow sun, haze, cold street lamps
     mix                      each weather in turn              two of rain, night, fog to one of cloud, sun
     mount                    1.5 to 2.1 m, level, 60-84 deg    2.3 to 2.9 m, looking down, 86-104 deg
     hardware                 disturbed by the weather alone    colour cast, dark corners, noise; coarse depth with
                                                                holes; noisy events; 20 LiDAR beams in place of 40
-Pavements are lighter than the road in both, and lines lightest: in a first draft the road of `away` was the paler one,
-and no pilot of an adaptation found its pavements.
+What is made by hand (fronts, cars, clothes, signs) has other colours altogether; ground and plants are the same
+materials in a drier, warmer climate. Earlier drafts gave one class the colour of another (a road paler than its
+pavements; bare ground as grey as the road), and no adaptation found such classes: nothing in frames without labels
+tells them apart.
 The streets themselves come from the same rules, so that the classes are about as frequent; `stream` sets their random
 streams apart: with one seed, a frame of `away` is not the street of a frame of `home`.
 """
@@ -56,11 +58,11 @@ _AWAY_LOOK = Look(
     fences=((0.75, 0.75, 0.72), (0.10, 0.20, 0.38), (0.38, 0.18, 0.08)),
     bins=((0.55, 0.42, 0.05), (0.10, 0.10, 0.11), (0.05, 0.20, 0.45), (0.45, 0.45, 0.42)),
     parasols=((0.75, 0.75, 0.7), (0.1, 0.35, 0.2), (0.3, 0.08, 0.25)),
-    tree=(0.25, 0.18, 0.05),
-    trunk=(0.42, 0.38, 0.32),
-    bush=(0.22, 0.15, 0.07),
-    hedge=(0.17, 0.16, 0.06),
-    bridge=(0.26, 0.16, 0.12),
+    tree=(0.17, 0.18, 0.045),
+    trunk=(0.22, 0.18, 0.14),
+    bush=(0.15, 0.16, 0.06),
+    hedge=(0.12, 0.15, 0.05),
+    bridge=(0.34, 0.27, 0.22),
     paints=(
         (0.75, 0.75, 0.73), (0.70, 0.50, 0.04), (0.70, 0.50, 0.04), (0.62, 0.60, 0.52), (0.10, 0.38, 0.36),
         (0.25, 0.04, 0.14), (0.45, 0.52, 0.60), (0.60, 0.18, 0.03), (0.16, 0.10, 0.06), (0.30, 0.38, 0.14),
@@ -72,12 +74,12 @@ _AWAY_LOOK = Look(
         (0.08, 0.30, 0.55), (0.30, 0.20, 0.12), (0.03, 0.16, 0.10), (0.45, 0.40, 0.50),
     ),
     ground={
-        Label.Road: (0.165, 0.155, 0.135), Label.RoadLine: (0.66, 0.50, 0.12), Label.SideWalk: (0.40, 0.25, 0.19),
-        Label.Ground: (0.25, 0.25, 0.27), Label.Terrain: (0.30, 0.24, 0.10), Label.RailTrack: (0.26, 0.25, 0.24),
-        Label.Water: (0.13, 0.10, 0.05),
+        Label.Road: (0.155, 0.14, 0.115), Label.RoadLine: (0.66, 0.56, 0.30), Label.SideWalk: (0.42, 0.34, 0.27),
+        Label.Ground: (0.33, 0.26, 0.18), Label.Terrain: (0.20, 0.20, 0.07), Label.RailTrack: (0.25, 0.19, 0.14),
+        Label.Water: (0.06, 0.065, 0.045),
     },
     skyline={
-        Label.Building: (0.46, 0.38, 0.32), Label.Vegetation: (0.17, 0.12, 0.05), Label.Terrain: (0.33, 0.25, 0.15),
+        Label.Building: (0.40, 0.35, 0.31), Label.Vegetation: (0.11, 0.12, 0.045), Label.Terrain: (0.20, 0.18, 0.09),
     },
     sign_rims=((0.03, 0.03, 0.03), (0.6, 0.03, 0.03), (0.02, 0.02, 0.02), (0.8, 0.8, 0.8), (0.1, 0.15, 0.1)),
     sign_fills=((0.75, 0.7, 0.1), (0.8, 0.8, 0.78), (0.02, 0.3, 0.14), (0.03, 0.1, 0.42), (0.3, 0.35, 0.5)),
