@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import hashlib
 import json
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import Any
 
 from benchmarks.ombria import last_row
 from benchmarks.registry import RESULTS, machine, write_result
+from egformer_fast.data.synthetic.domain import DOMAINS
 from egformer_fast.train.config_file import load_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -148,13 +150,22 @@ def config_of(run: Run) -> Path:
 
 
 def settings(run: Run, runs: Path) -> dict[str, Any]:
-    """Every key of the run's configuration but where its files lie."""
+    """Every key of the run's configuration but where its files lie; and what its scenes are."""
     sections = dataclasses.asdict(load_config(config_of(run), overrides(run, runs)))
-    return {
+    keys = {
         f"{section}.{key}": value
         for section, keys in sections.items()
         for key, value in keys.items()
         if key not in ("description", "root", "weights")
+    }
+    return keys | (drawn_places() if run.benchmark == "drawn" else {})
+
+
+def drawn_places() -> dict[str, str]:
+    """Name -> frames, splits and a digest of the place's numbers; changes of the drawing itself do not show."""
+    return {
+        f"scenes.{name}": f"{frames} frames, {splits}, {hashlib.sha256(repr(DOMAINS[name]).encode()).hexdigest()[:16]}"
+        for name, (frames, splits) in SCENES.items()
     }
 
 
@@ -170,35 +181,45 @@ def execute(run: Run, runs: Path, needed: bool = False) -> None:
 
     needed: others go on from its checkpoint.
     """
-    if run.result.is_file():
-        if not is_current(run, runs):
-            sys.exit(f"{run.key}: {run.result.name} is of another configuration; delete it and run again")
-        if not needed or checkpoint_of(run, runs).is_dir():
-            print(f"{run.key}: has a result file, skipped")
-            return
+    scored = run.result.is_file()
+    if scored and not is_current(run, runs):
+        sys.exit(f"{run.key}: {run.result.name} is of another configuration; delete it and run again")
+    if scored and not (needed and not checkpoint_of(run, runs).is_dir()):
+        print(f"{run.key}: has a result file, skipped")
+        return
+    minutes = train(run, runs)
+    if not scored:
+        score(run, runs, minutes)
+
+
+def train(run: Run, runs: Path) -> float:
+    """To the end of the budget; the minutes that it took."""
     folder = checkpoint_of(run, runs).parent.parent
-    changes, config = overrides(run, runs), config_of(run)
+    options = [part for change in overrides(run, runs) for part in ("--set", change)]
     command = "train" if run.name in FROM_NOTHING else "adapt"
-    options = [part for change in changes for part in ("--set", change)]
-    call(command, "--config", config, "--output", folder, "--resume", *options)
+    call(command, "--config", config_of(run), "--output", folder, "--resume", *options)
     end = last_row(folder)
     if end["progress"] < 1.0:  # a run that was told to stop also exits with 0
         sys.exit(f"{run.key}: stopped before its end; the same command goes on")
-    if run.result.is_file():
-        return
-    report = folder / "target.json"
-    call("eval", "--checkpoint", checkpoint_of(run, runs), *target(run, runs), "--json", report)
+    return float(end["minutes"])
+
+
+def score(run: Run, runs: Path, minutes: float) -> None:
+    """Write the result of a run that has ended."""
+    checkpoint = checkpoint_of(run, runs)
+    report = checkpoint.parent.parent / "target.json"
+    call("eval", "--checkpoint", checkpoint, *target(run, runs), "--json", report)
     scores = json.loads(report.read_text())
     del scores["checkpoint"]  # where the run lay on this machine says nothing
     write_result(
         f"adaptation/{run.benchmark}/{run.name}_{run.seed}",
         {
             "command": f"python -m benchmarks.adaptation {run.key}",
-            "config": str(config.relative_to(CONFIGS)),
+            "config": str(config_of(run).relative_to(CONFIGS)),
             "settings": settings(run, runs),
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "machine": machine(),
-            "minutes": end["minutes"],
+            "minutes": minutes,
             "target": scores,
         },
     )

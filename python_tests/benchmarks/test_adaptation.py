@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -87,6 +88,18 @@ def test_a_run_with_a_result_file_is_skipped(
         adaptation.execute(run, tmp_path / "runs")
 
 
+def test_a_result_of_other_scenes_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    run = Run("drawn", "entropy", 0)
+    run.result.parent.mkdir(parents=True)
+    run.result.write_text(json.dumps({"settings": settings(run, tmp_path)}))
+    assert is_current(run, tmp_path)
+    away = dataclasses.replace(adaptation.DOMAINS["away"], sun_elevation=(0.3, 0.4))
+    monkeypatch.setitem(adaptation.DOMAINS, "away", away)
+    assert not is_current(run, tmp_path)
+    assert not any(key.startswith("scenes.") for key in settings(Run("ombria", "entropy", 0), tmp_path))
+
+
 def test_a_start_that_others_need_is_trained_again_where_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +117,7 @@ def test_a_start_that_others_need_is_trained_again_where_it_is_gone(
 
     called: list[object] = []
     monkeypatch.setattr(adaptation, "call", lambda *arguments: called.append(arguments[0]))
-    monkeypatch.setattr(adaptation, "last_row", lambda folder: {"progress": 1.0})
+    monkeypatch.setattr(adaptation, "last_row", lambda folder: {"progress": 1.0, "minutes": 1.0})
     adaptation.execute(start, tmp_path / "runs", needed=True)
     assert called == ["train"] and start.result.read_text() == kept
     checkpoint_of(start, tmp_path / "runs").mkdir(parents=True)
