@@ -137,6 +137,9 @@ class AdaptConfig:
         0.0, "share of the run before the target's first loss, with the source alone (2102.09480)", low=0, high=0.99
     )
     weight: float = option(1.0, "weight of the loss on mixed target frames", low=0)
+    jaccard: float = option(
+        0.0, "weight of a soft intersection-over-union loss beside the cross entropy on target frames", low=0
+    )
     threshold: float = option(0.968, "a pseudo-label counts as confident above this probability", low=0, high=1)
     by_class: bool = option(
         False, "judge each pixel against the threshold of its class (FlexMatch, 2110.08263), not a frame by its share"

@@ -87,14 +87,18 @@ class SegmentationLoss(nn.Module):
         return labelled & (surprise >= floor.clamp(max=self.hard))
 
 
-def soft_jaccard(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
-    """The soft Jaccard loss of the file head, a scalar in [0, 1]; 0 where nothing is labelled."""
-    labelled = (label != ignore_index).unsqueeze(1)
-    target = torch.where(labelled.squeeze(1), label, 0)
-    truth = F.one_hot(target, logits.shape[1]).permute(0, 3, 1, 2) * labelled
-    guess = logits.softmax(1) * labelled
+def soft_jaccard(logits: Tensor, label: Tensor, ignore_index: int = 255, weight: Tensor | None = None) -> Tensor:
+    """The soft Jaccard loss of the file head, a scalar in [0, 1]; 0 where nothing is labelled.
+
+    weight: (B, H, W) >= 0, how much each pixel counts in the sums; default 1.
+    """
+    labelled = label != ignore_index
+    counts = (labelled if weight is None else labelled * weight).unsqueeze(1)
+    truth = F.one_hot(torch.where(labelled, label, 0), logits.shape[1]).permute(0, 3, 1, 2)
+    guess = logits.softmax(1) * counts
     overlap = (guess * truth).sum((2, 3))
-    occurs = truth.sum((2, 3)) > 0
-    union = guess.sum((2, 3)) + truth.sum((2, 3)) - overlap
+    area = (truth * counts).sum((2, 3))
+    occurs = area > 0
+    union = guess.sum((2, 3)) + area - overlap
     loss = torch.where(occurs, 1 - overlap / torch.where(occurs, union, 1), 0)
     return loss.sum() / occurs.sum().clamp_min(1)

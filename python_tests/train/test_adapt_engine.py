@@ -138,6 +138,7 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
         ("weight", 0.0),
         ("masked", 0.0),
         ("mix", False),
+        ("jaccard", 0.5),
         ("by_class", True),
         ("magnify", 1.5),
         ("consensus", 0.5),

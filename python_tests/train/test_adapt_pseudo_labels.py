@@ -10,11 +10,14 @@ from egformer_fast.train.adapt.pseudo_labels import (
     ClassBalance,
     ClassConfidence,
     CollapseWatch,
+    pseudo_label_loss,
     pseudo_labels,
     reliability,
 )
 from egformer_fast.train.adapt.running_mean import RunningMean
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
+from egformer_fast.train.adapt.views import View
+from egformer_fast.train.losses import soft_jaccard
 
 
 def test_a_frame_weighs_as_much_as_its_share_of_confident_pixels() -> None:
@@ -38,6 +41,18 @@ def test_by_class_a_pixel_counts_where_it_is_surer_than_its_class_usually_is() -
     torch.testing.assert_close(confidence.value, torch.stack([best[:2].mean(), torch.tensor(0.9), best[2]]))
     assert labels.weight.tolist() == [[[1.0, 0.0, 1.0, 1.0]]]
     assert pseudo_labels(logits.softmax(1), 0.8).weight.tolist() == [[[0.25] * 4]]
+
+
+def test_the_loss_weighs_pixels_and_ignores_those_without_a_class() -> None:
+    logits, label = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    weight = torch.rand(2, 4, 5)
+    label[0, 0] = 255
+    log_p = logits.log_softmax(1).gather(1, label.clamp(max=2).unsqueeze(1)).squeeze(1)
+    expected = -(log_p * weight * (label != 255)).sum() / 40
+    view = View({}, torch.ones(2, 1, dtype=torch.bool), label, weight)
+    torch.testing.assert_close(pseudo_label_loss(logits, view), expected)
+    with_jaccard = expected + 0.3 * soft_jaccard(logits, label, 255, weight)
+    torch.testing.assert_close(pseudo_label_loss(logits, view, 255, 0.3), with_jaccard)
 
 
 def test_balance_makes_classes_as_frequent_as_in_the_source() -> None:

@@ -90,6 +90,17 @@ def test_soft_jaccard_is_one_minus_iou_where_predictions_are_certain():
     assert soft_jaccard(logits, torch.full_like(label, 255)) == 0
 
 
+def test_pixels_of_no_weight_do_not_count_in_the_jaccard_loss() -> None:
+    """Frame 0 of the test above with its two wrong pixels at weight 0 and 1/2: IoU 1/1.5 of class 0, 2/2.5 of 1."""
+    label = torch.tensor([[[0, 0, 1], [1, 1, 255]]])
+    guess = torch.tensor([[[0, 1, 1], [1, 0, 0]]])
+    logits = 50.0 * torch.nn.functional.one_hot(guess, 3).permute(0, 3, 1, 2)
+    weight = torch.tensor([[[1.0, 0.0, 1.0], [1.0, 0.5, 1.0]]])
+    expected = ((1 - 1 / 1.5) + (1 - 2 / 2.5)) / 2
+    torch.testing.assert_close(soft_jaccard(logits, label, weight=weight), torch.tensor(expected))
+    assert soft_jaccard(logits, label, weight=torch.zeros_like(weight)) == 0
+
+
 def test_jaccard_adds_to_the_cross_entropy():
     logits, label = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
     plain, both = SegmentationLoss()(logits, label), SegmentationLoss(jaccard=0.5)(logits, label)

@@ -9,6 +9,7 @@
     source loss  the loss of `egformer-fast train`, on frames drawn for rare classes                       rare_classes
                  and with light changed (`source_jitter`) or a target frame's mean and spread (`style`)           light
     mixed loss   weight * q * CE on target frames with half of a source frame's classes pasted in                views
+                 and jaccard * soft intersection over union, so that small classes count as much        pseudo_labels
     masked loss  masked * q * CE on target frames of which most blocks are hidden                                views
     and what only many sensors give:
       q *= min(1, teacher's sensor scores on this frame / on source frames)                        score_statistics

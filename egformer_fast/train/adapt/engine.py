@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from egformer_fast.data.description import SPARSE_KINDS
 from egformer_fast.train.adapt.features import StartingFeatures, last_fused
@@ -27,6 +26,7 @@ from egformer_fast.train.adapt.pseudo_labels import (
     ClassBalance,
     ClassConfidence,
     CollapseWatch,
+    pseudo_label_loss,
     pseudo_labels,
     reliability,
 )
@@ -204,7 +204,7 @@ class Adapter(Trainer):
         """align: pull the sensors' scores on these frames to those of the source; once a step, in its last pass."""
         options = self.config.adapt
         logits, trace = self.arithmetic.predict(view.inputs, view.present, keep=keep, trace=True)
-        loss = weight * weighted_cross_entropy(logits, view)
+        loss = weight * pseudo_label_loss(logits, view, self.train_set.ignore_index, options.jaccard)
         if align and options.score_alignment:
             loss = loss + options.score_alignment * self.scores.distance(_score_tables(trace))
         return self.descend(loss, names)
@@ -271,12 +271,6 @@ class Adapter(Trainer):
         self.balance.load_state_dict(own["balance"])
         if self.start is not None:
             self.start.load_state_dict(own["start"])
-
-
-def weighted_cross_entropy(logits: Tensor, view: View, ignore_index: int = 255) -> Tensor:
-    """Mean over all pixels of weight * cross entropy; ignored pixels add nothing. logits: (B, classes, H, W)."""
-    loss = F.cross_entropy(logits.float(), view.label, ignore_index=ignore_index, reduction="none")
-    return (loss if view.weight is None else loss * view.weight).mean()
 
 
 def _score_tables(trace: Any) -> Tensor:

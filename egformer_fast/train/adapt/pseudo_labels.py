@@ -1,7 +1,8 @@
-"""Pseudo-labels of target frames, how much they count, and whether they collapse to one class.
+"""Pseudo-labels of target frames, how much they count, what is learnt from them, and whether one class takes them all.
 
 p = softmax(teacher(frame)),  label = argmax p,  q = share of pixels with max p > threshold         (DAFormer)
 q <- q * min(1, r / r_source)      r = sum over kept sensors of weight * score, averaged over stages (ours)
+loss = mean of q * cross entropy  +  jaccard * soft intersection over union, its pixels weighted by q
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from egformer_fast.models.trace import Trace
 from egformer_fast.train.adapt.running_mean import RunningMean
+from egformer_fast.train.adapt.views import View
+from egformer_fast.train.losses import soft_jaccard
 
 
 class ClassConfidence:
@@ -98,6 +102,15 @@ def pseudo_labels(probabilities: Tensor, threshold: float, by_class: ClassConfid
         relative = (by_class.value / by_class.value.max()).to(label.device)
         weight = (probability > threshold * relative[label]).float()
     return PseudoLabels(label, weight, probability.mean())
+
+
+def pseudo_label_loss(logits: Tensor, view: View, ignore_index: int = 255, jaccard: float = 0.0) -> Tensor:
+    """Mean over all pixels of weight * cross entropy, to which ignored pixels add nothing; and `jaccard` times the soft
+    intersection over union with the same weights. logits: (B, classes, H, W)."""
+    logits = logits.float()
+    loss = F.cross_entropy(logits, view.label, ignore_index=ignore_index, reduction="none")
+    loss = (loss if view.weight is None else loss * view.weight).mean()
+    return loss + jaccard * soft_jaccard(logits, view.label, ignore_index, view.weight) if jaccard else loss
 
 
 def reliability(trace: Trace) -> Tensor:
