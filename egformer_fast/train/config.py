@@ -166,9 +166,16 @@ class AdaptConfig:
     )
     mix: bool = option(True, "paste half of a source frame's classes into the target frame, every sensor alike")
     jitter: float = option(0.2, "strength of the light and noise changes that the student sees, every sensor", low=0)
-    jitter_probability: float = option(0.8, "share of the target frames that are changed so", low=0, high=1)
+    jitter_probability: float = option(0.8, "share of the frames that are changed so", low=0, high=1)
     source_jitter: float = option(
         0.0, "strength of the same changes of source frames: a wider source, for a target that looks different", low=0
+    )
+    source_thinning: float = option(
+        0.0,
+        "LiDAR and radar scans of the source lose a share of their returns, drawn from 0 to this, for a target whose "
+        "scanners have fewer beams",
+        low=0,
+        high=1,
     )
     hue: bool = option(True, "jitter turns RGB in hue and saturation too; false where three channels are no colours")
     style: float = option(

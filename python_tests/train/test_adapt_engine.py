@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from test_engine import assert_same_run, stop_after
+from torch.utils.data import default_collate
 from training_standins import DotFrames, small_adapter, small_config
 
 from egformer_fast.train.adapt.engine import Adapter
@@ -167,6 +169,20 @@ def test_every_part_matters(tmp_path: Path, key: str, value: Any) -> None:
         assert adapter.fit()
     weights = [adapter.model.state_dict()["head.weight"] for adapter in (with_it, without)]
     assert not torch.equal(*weights)
+
+
+def test_only_scans_of_the_source_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The range sensor of the dots is a camera in one run, a scanner in the other."""
+    config = adapt_config(adapt__source_thinning=0.9, adapt__jitter_probability=1.0)
+    camera = small_adapter(tmp_path / "camera", config)
+    sensors = {**DotFrames.sensors, "depth": SimpleNamespace(**{**vars(DotFrames.sensors["depth"]), "kind": "lidar"})}
+    monkeypatch.setattr(DotFrames, "sensors", sensors)
+    scanner = small_adapter(tmp_path / "scanner", config)
+    batch = default_collate([DotFrames()[index] for index in range(4)])
+    seen, thin = (adapter._source_view(batch, None, 0).inputs for adapter in (camera, scanner))
+    assert torch.equal(seen["rgb"], thin["rgb"]) and torch.equal(seen["rgb"], batch["inputs"]["rgb"])
+    assert torch.equal(seen["depth"], batch["inputs"]["depth"])
+    assert 0.1 < (thin["depth"] == 0).float().mean() < 0.9  # 0 is what a file's 0 becomes here
 
 
 def test_a_collapse_is_said_and_stays_in_the_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

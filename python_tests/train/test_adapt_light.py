@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from egformer_fast.train.adapt.light import colour_turn, jittered, restyled
+from egformer_fast.train.adapt.light import colour_turn, jittered, restyled, thinned
 from egformer_fast.train.adapt.views import View
 
 NAMES = ["rgb", "depth", "lidar"]
@@ -49,6 +49,27 @@ def test_without_strength_or_frames_nothing_is_changed(strength: float, p: float
     after = jittered(before, ABSENT, COLOURED, strength, p, rng())
     for name in NAMES:
         assert torch.equal(after.inputs[name], before.inputs[name]), name
+
+
+def test_a_scan_loses_returns_and_other_sensors_stay() -> None:
+    before = noisy()
+    after = thinned(before, {"lidar": ABSENT["lidar"]}, 0.6, 0.75, rng())
+    for name in ("rgb", "depth"):
+        assert torch.equal(after.inputs[name], before.inputs[name]), name
+    lost = (after.inputs["lidar"] == 0.25).flatten(1).float().mean(1)
+    kept = after.inputs["lidar"] != 0.25
+    assert torch.equal(after.inputs["lidar"][kept], before.inputs["lidar"][kept])
+    assert (lost > 0).float().mean() == pytest.approx(0.75, abs=0.15)  # the share of the frames
+    thin = lost[lost > 0]
+    assert 0.45 < thin.max() < 0.7 and thin.min() < 0.15 and thin.mean() == pytest.approx(0.3, abs=0.07)
+    assert thinned(before, {"lidar": ABSENT["lidar"]}, 0.0, 1.0, rng()) is before
+
+
+def test_all_channels_of_a_return_are_lost_together() -> None:
+    view = replace(noisy(), inputs={"radar": torch.ones(40, 3, 16, 16)})
+    after = thinned(view, {"radar": torch.tensor([0.0, -1.0, 0.5])}, 0.5, 1.0, rng()).inputs["radar"]
+    lost = after[:, 0] == 0
+    assert lost.any() and torch.equal(lost, after[:, 1] == -1) and torch.equal(lost, after[:, 2] == 0.5)
 
 
 def test_a_sparse_sensor_keeps_its_holes_and_gets_more() -> None:

@@ -7,7 +7,8 @@
                  (`consensus`)                                                                       teacher
                  classes made as frequent as in the source first (`balance`, ReMixMatch, 1911.09785)
     source loss  the loss of `egformer-fast train`, on frames drawn for rare classes                       rare_classes
-                 and with light changed (`source_jitter`) or a target frame's mean and spread (`style`)           light
+                 and with light changed (`source_jitter`), scans thinned (`source_thinning`), or a target
+                 frame's mean and spread (`style`)                                                        light
     mixed loss   weight * q * CE on target frames with half of a source frame's classes pasted in                views
                  and jaccard * soft intersection over union, so that small classes count as much        pseudo_labels
     masked loss  masked * q * CE on target frames of which most blocks are hidden                                views

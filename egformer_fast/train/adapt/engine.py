@@ -21,7 +21,7 @@ from torch import Tensor
 
 from egformer_fast.data.description import SPARSE_KINDS
 from egformer_fast.train.adapt.features import StartingFeatures, last_fused
-from egformer_fast.train.adapt.light import jittered, restyled
+from egformer_fast.train.adapt.light import jittered, restyled, thinned
 from egformer_fast.train.adapt.pseudo_labels import (
     ClassBalance,
     ClassConfidence,
@@ -41,6 +41,7 @@ from egformer_fast.train.engine import Trainer
 from egformer_fast.train.inference import Sensors
 from egformer_fast.train.sampling import BatchStream, TrainingFrames
 
+SCANNERS = ("lidar", "radar")
 # Above any frame number and the numbers of sampling.py and rare_classes.py.
 TARGET_ORDER, SOURCE_VIEWS, VIEWS = 5 << 40, 6 << 40, 7 << 40
 
@@ -82,6 +83,7 @@ class Adapter(Trainer):
         self.coloured = [[n for n, sensor in s.items() if options.hue and _is_colour(sensor)] for s in both]
         # What stands for no return depends on how a data set normalises.
         self.absent = [{n: _no_return(sensor) for n, sensor in s.items() if sensor.kind in SPARSE_KINDS} for s in both]
+        self.scanners = {n: absent for n, absent in self.absent[0].items() if both[0][n].kind in SCANNERS}
         self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
         self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
         self.confidence = ClassConfidence(model.num_classes)
@@ -145,12 +147,12 @@ class Adapter(Trainer):
     def _source_view(self, batch: dict[str, Any], target: View | None, number: int) -> View:
         options = self.config.adapt
         source = as_view(batch, self.sensors[0], self.place.device)
-        light, style = self._rng(number, SOURCE_VIEWS).spawn(2)
+        light, style, scan = self._rng(number, SOURCE_VIEWS).spawn(3)
         if target is not None and options.style:
             source = restyled(source, target, self.absent[0], self.names, options.style, style)
-        return jittered(
-            source, self.absent[0], self.coloured[0], options.source_jitter, options.jitter_probability, light
-        )
+        p = options.jitter_probability
+        source = thinned(source, self.scanners, options.source_thinning, p, scan)
+        return jittered(source, self.absent[0], self.coloured[0], options.source_jitter, p, light)
 
     def _source_pass(self, source: View, keep: tuple[int, ...], names: list[str]) -> float:
         with last_fused(self.model, self.start is not None) as fused:

@@ -1,4 +1,4 @@
-"""Light, colour and noise of frames: drawn at random (jittered), or taken from frames of the other domain (restyled).
+"""Light, colour and noise of frames: drawn at random (jittered, thinned), or taken from the other domain (restyled).
 
 Every sensor is changed for itself; inputs are normalised, and what is random follows from a numpy generator (views.py).
 """
@@ -59,6 +59,24 @@ def _jittered(image: Tensor, empty: Tensor | None, colour: bool, strength: float
         return _blurred(changed) if rng.random() < 0.5 else changed
     lost = torch.from_numpy(rng.random(image.shape[1:], np.float32) < abs(grain) / 2).to(image.device)
     return torch.where((image == empty).all(0) | lost, empty, changed)
+
+
+def thinned(view: View, scanners: Mapping[str, Tensor], share: float, p: float, rng: np.random.Generator) -> View:
+    """Scans with fewer returns: with probability p a frame, each return of a scanner is lost with a probability drawn
+    from 0..share, as if the other domain's had fewer beams.
+
+    scanners: name -> (C,) the normalised value that stands for no return.
+    """
+    if share == 0:
+        return view
+    inputs = dict(view.inputs)
+    for name in inputs.keys() & scanners.keys():
+        image = inputs[name]
+        shares = rng.uniform(0, share, len(image)) * (rng.random(len(image)) < p)
+        lost = rng.random((len(image), 1, *image.shape[2:]), np.float32) < shares[:, None, None, None]
+        empty = scanners[name].to(image.device)[:, None, None]
+        inputs[name] = torch.where(torch.from_numpy(lost).to(image.device), empty, image)
+    return replace(view, inputs=inputs)
 
 
 def colour_turn(angle: float, saturation: float) -> Tensor:
