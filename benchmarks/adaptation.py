@@ -2,114 +2,40 @@
 
     OMBRIA_ROOT=... python -m benchmarks.adaptation --runs RUNS [--parallel 2] [benchmark/run/seed ...]
 
-A run goes on from where `start` of its seed ended and ends as one file in benchmarks/results/adaptation; what has a
-file of the same configuration is skipped, what was stopped goes on from its checkpoint, and a `start` that others need
-is trained again where its run folder is gone. Labels of the target score the end of a run and choose nothing.
-`source_only` trains on as `start` did, `wide_source` with the source frames of the adaptation. Budgets are epochs, so
-that a run is the same whatever else the machine does: what goes on from `start` gets as many as take about as long as
-the adaptation, and `oracle`, trained on the target's labels from nothing, those of `start` and `source_only` together.
-Each run has one thread; --parallel says how many run at once.
+A run (adaptation_runs.py) goes on from where a start of its seed ended and ends as one file in
+benchmarks/results/adaptation; what has a file of the same configuration is skipped, what was stopped goes on from its
+checkpoint, and a start that others need is trained again where its run folder is gone. Labels of the target score the
+end of a run and choose nothing. --parallel says how many runs, of one thread each, go at once.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
-import hashlib
 import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.adaptation_runs import (
+    BENCHMARKS,
+    CONFIGS,
+    SCENES,
+    STARTS,
+    Run,
+    adapts,
+    checkpoint_of,
+    config_of,
+    is_current,
+    overrides,
+    settings,
+    start_of,
+    sweep,
+)
 from benchmarks.ombria import last_row
-from benchmarks.registry import RESULTS, machine, write_result
-from egformer_fast.data.synthetic.domain import DOMAINS
-from egformer_fast.train.config_file import load_config
-
-CONFIGS = Path(__file__).parent.parent / "configs"
-# Labels of drawn scenes cost nothing, those of a real place do: home has four times as many frames.
-SCENES = {"home": (1260, "train=1200,val=60"), "away": (360, "train=300,val=60")}
-SEEDS = (0, 1, 2)
-FROM_NOTHING = ("start", "oracle")
-ONE_SEED = ("wide_source", "entropy")
-# Gives source_only the frames of `start`.
-PLAIN = ("adapt.source_jitter=0", "adapt.rare_temperature=null", "data.missing=0.1")
-# What a part is worth: the adaptation without it, or with one that is off. For seed 0 only.
-VARIANTS = {
-    "without_source_jitter": "adapt.source_jitter=0",
-    "without_by_class": "adapt.by_class=false",
-    "without_balance": "adapt.balance=0",
-    "without_mix": "adapt.mix=false",
-    "without_jitter": "adapt.jitter=0",
-    "without_rare_classes": "adapt.rare_temperature=null",
-    "without_drop_sensors": "adapt.drop_sensors=0",
-    "without_score_confidence": "adapt.score_confidence=false",
-    "without_score_alignment": "adapt.score_alignment=0",
-    "with_burn_in": "adapt.burn_in=0.3",
-    "with_masked_frames": "adapt.masked=1",
-    "with_consensus": "adapt.consensus=0.3",
-    "with_magnify": "adapt.magnify=1.5",
-}
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """start, adapt: configurations of the run on the source and of what goes on from it. split: of the target, to
-    score. epochs: by run, those of mean_teacher for its variants. beginning: overrides of what starts from nothing."""
-
-    start: str
-    adapt: str
-    split: str
-    epochs: dict[str, int]
-    beginning: tuple[str, ...]
-
-
-BENCHMARKS = {
-    "drawn": Benchmark(
-        "drawn.yaml",
-        "adapt/drawn.yaml",
-        "val",
-        {"start": 12, "source_only": 16, "wide_source": 16, "entropy": 8, "mean_teacher": 8, "oracle": 112},
-        beginning=("model.keep=[4,3,2,2]", "train.lr=2e-3", "train.jaccard=0.5"),
-    ),
-    "ombria": Benchmark(
-        "ombria.yaml",
-        "adapt/ombria.yaml",
-        "all",
-        {"start": 26, "source_only": 27, "wide_source": 27, "entropy": 14, "mean_teacher": 14},
-        beginning=("model.keep=[4,3,2,2]", "train.batch_size=8", "train.lr=1e-3"),
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    benchmark: str
-    name: str
-    seed: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.benchmark}/{self.name}/{self.seed}"
-
-    @property
-    def result(self) -> Path:
-        return RESULTS / "adaptation" / self.benchmark / f"{self.name}_{self.seed}.json"
-
-
-def sweep() -> list[Run]:
-    """Every run, `start` before what goes on from it."""
-    runs = []
-    for benchmark, its in BENCHMARKS.items():
-        for seed in SEEDS:
-            names = [name for name in its.epochs if name not in ONE_SEED or seed == SEEDS[0]]
-            names += VARIANTS if benchmark == "drawn" and seed == SEEDS[0] else ()
-            runs += [Run(benchmark, name, seed) for name in names]
-    return runs
+from benchmarks.registry import machine, write_result
 
 
 def call(*arguments: object) -> None:
@@ -119,62 +45,6 @@ def call(*arguments: object) -> None:
     finished = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if finished.returncode != 0:
         sys.exit(f"egformer-fast {arguments[0]}: {finished.stderr.strip()[-500:]}")
-
-
-def checkpoint_of(run: Run, runs: Path) -> Path:
-    """Where it ended."""
-    return runs / run.benchmark / f"{run.name}_{run.seed}" / "checkpoints" / "last"
-
-
-def overrides(run: Run, runs: Path) -> list[str]:
-    its = BENCHMARKS[run.benchmark]
-    epochs = its.epochs.get(run.name, its.epochs["mean_teacher"])
-    own = [f"train.seed={run.seed}", "train.threads=1", "train.autocast=none"]
-    own += [f"train.epochs={epochs}", "train.max_minutes=null"]
-    scenes = {place: runs / "scenes" / place / "dataset.yaml" for place in ("home", "away")}
-    if run.benchmark == "drawn":
-        own += [f"data.description={scenes['away' if run.name == 'oracle' else 'home']}"]
-    if run.name in FROM_NOTHING:
-        return [*own, *its.beginning]
-    if run.benchmark == "drawn":
-        own += [f"target.description={scenes['away']}"]
-    own += [f"model.weights={checkpoint_of(Run(run.benchmark, 'start', run.seed), runs)}", "eval.every=1000"]
-    if run.name in VARIANTS:
-        return [*own, VARIANTS[run.name]]
-    method = "source_only" if run.name == "wide_source" else run.name
-    return [*own, f"adapt.method={method}", *(PLAIN if run.name == "source_only" else ())]
-
-
-def config_of(run: Run) -> Path:
-    its = BENCHMARKS[run.benchmark]
-    return CONFIGS / (its.start if run.name in FROM_NOTHING else its.adapt)
-
-
-def settings(run: Run, runs: Path) -> dict[str, Any]:
-    """Every key of the run's configuration but where its files lie; and what its scenes are."""
-    sections = dataclasses.asdict(load_config(config_of(run), overrides(run, runs)))
-    keys = {
-        f"{section}.{key}": value
-        for section, keys in sections.items()
-        for key, value in keys.items()
-        if key not in ("description", "root", "weights")
-    }
-    return keys | (drawn_places() if run.benchmark == "drawn" else {})
-
-
-def drawn_places() -> dict[str, str]:
-    """Name -> frames, splits and a digest of the place's numbers; changes of the drawing itself do not show."""
-    return {
-        f"scenes.{name}": f"{frames} frames, {splits}, {hashlib.sha256(repr(DOMAINS[name]).encode()).hexdigest()[:16]}"
-        for name, (frames, splits) in SCENES.items()
-    }
-
-
-def is_current(run: Run, runs: Path) -> bool:
-    """Whether the result is of the configuration as it is; keys that have come since do not count."""
-    now = settings(run, runs)
-    kept = json.loads(run.result.read_text())["settings"]
-    return all(key in now and now[key] == value for key, value in kept.items())
 
 
 def execute(run: Run, runs: Path, needed: bool = False) -> None:
@@ -197,8 +67,7 @@ def train(run: Run, runs: Path) -> float:
     """To the end of the budget; the minutes that it took."""
     folder = checkpoint_of(run, runs).parent.parent
     options = [part for change in overrides(run, runs) for part in ("--set", change)]
-    command = "train" if run.name in FROM_NOTHING else "adapt"
-    call(command, "--config", config_of(run), "--output", folder, "--resume", *options)
+    call("adapt" if adapts(run) else "train", "--config", config_of(run), "--output", folder, "--resume", *options)
     end = last_row(folder)
     if end["progress"] < 1.0:  # a run that was told to stop also exits with 0
         sys.exit(f"{run.key}: stopped before its end; the same command goes on")
@@ -243,13 +112,12 @@ def draw_scenes(runs: Path) -> None:
 
 def waves(chosen: list[Run]) -> list[list[Run]]:
     """First what others start from, then the rest."""
-    return [[run for run in chosen if run.name == "start"], [run for run in chosen if run.name != "start"]]
+    return [[run for run in chosen if run.name in STARTS], [run for run in chosen if run.name not in STARTS]]
 
 
 def is_needed(run: Run, chosen: list[Run]) -> bool:
     """Whether one of the chosen has still to go on from it."""
-    others = [other for other in chosen if other.name not in FROM_NOTHING and not other.result.is_file()]
-    return run.name == "start" and (run.benchmark, run.seed) in {(other.benchmark, other.seed) for other in others}
+    return any(start_of(other) == run and not other.result.is_file() for other in chosen)
 
 
 def over_seeds(values: list[float]) -> dict[str, Any]:

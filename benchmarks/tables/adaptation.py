@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.adaptation import VARIANTS, over_seeds, sweep
+from benchmarks.adaptation import over_seeds
+from benchmarks.adaptation_runs import VARIANTS, sweep
 from benchmarks.registry import read_result
 from benchmarks.tables.shared import markdown, source, table
 
 ADAPTED = {
-    "start": "the model that was trained on the source, from which the others go on",
-    "source_only": "source only: trained on as before",
+    "start": "start: trained on the source",
+    "wide_start": "wide start: trained on the source, its frames changed as in the adaptation",
+    "source_only": "source only: the start trained on as before",
     "wide_source": "source only, its frames changed as in the adaptation",
     "entropy": "entropy minimisation (MinEnt)",
     "mean_teacher": "**mean teacher with the sensor parts**",

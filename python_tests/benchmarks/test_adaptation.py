@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import adaptation
-from benchmarks.adaptation import (
+from benchmarks import adaptation, adaptation_runs
+from benchmarks.adaptation import is_needed, over_seeds, waves
+from benchmarks.adaptation_runs import (
     BENCHMARKS,
-    FROM_NOTHING,
+    STARTS,
     Run,
+    adapts,
     checkpoint_of,
     config_of,
     is_current,
-    is_needed,
-    over_seeds,
     overrides,
     settings,
+    start_of,
     sweep,
-    waves,
 )
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import load_config
@@ -38,9 +38,26 @@ def test_every_run_has_a_configuration_with_its_seed_and_budget(run: Run) -> Non
     assert config.train.seed == run.seed
     assert config.train.epochs == its.epochs.get(run.name, its.epochs["mean_teacher"])
     assert config.train.max_minutes is None  # or the machine's load would change what a run does
-    assert config.adapts == (run.name not in FROM_NOTHING)
-    if config.adapts:
-        assert config.model.weights == f"/runs/{run.benchmark}/start_{run.seed}/checkpoints/last"
+    assert config.adapts == adapts(run)
+    start = start_of(run)
+    assert config.model.weights == (None if start is None else str(checkpoint_of(start, Path("/runs"))))
+    assert start is None or start in sweep()
+
+
+def test_only_source_only_goes_on_from_plain_frames_where_there_are_others() -> None:
+    assert start_of(Run("drawn", "source_only", 2)) == Run("drawn", "start", 2)
+    for name in ("mean_teacher", "wide_source", "without_mix"):
+        assert start_of(Run("drawn", name, 2)) == Run("drawn", "wide_start", 2)
+    assert start_of(Run("ombria", "mean_teacher", 2)) == Run("ombria", "start", 2)
+    assert start_of(Run("drawn", "oracle", 2)) is None
+
+
+def test_both_starts_begin_alike() -> None:
+    plain, wide = (loaded(Run("drawn", name, 0)) for name in ("start", "wide_start"))
+    assert (plain.train.lr, plain.train.jaccard, plain.model.keep) == (
+        wide.train.lr, wide.train.jaccard, wide.model.keep
+    )  # fmt: skip
+    assert (wide.adapt.method, plain.model.weights, wide.model.weights) == ("source_only", None, None)
 
 
 def test_methods_differ_in_nothing_but_the_method_and_its_epochs() -> None:
@@ -53,9 +70,10 @@ def test_methods_differ_in_nothing_but_the_method_and_its_epochs() -> None:
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_source_only_sees_the_frames_of_start(benchmark: str) -> None:
     start, after = (loaded(Run(benchmark, name, 0)) for name in ("start", "source_only"))
-    for name in ("crop", "scale", "flip_horizontal", "quarter_turns", "photometric", "missing", "zeroed"):
-        assert getattr(start.data, name) == getattr(after.data, name), name
-    assert (after.adapt.source_jitter, after.adapt.rare_temperature) == (0, None)
+    for data in (start.data, after.data):  # where the files lie, and all sensors or None, which says the same
+        data.description, data.modalities = "", None
+    assert start.data == after.data
+    assert (after.adapt.source_jitter, after.adapt.source_thinning, after.adapt.rare_temperature) == (0, 0, None)
     assert start.model.keep == after.model.keep
 
 
@@ -68,14 +86,14 @@ def test_the_headline_pair_has_three_seeds() -> None:
 
 def test_what_others_start_from_comes_first() -> None:
     first, rest = waves(sweep())
-    assert {run.name for run in first} == {"start"}
-    assert {(run.benchmark, run.seed) for run in rest} == {(run.benchmark, run.seed) for run in first}
+    assert {run.name for run in first} == set(STARTS)
+    assert {start_of(run) for run in rest} - {None} == set(first)
 
 
 def test_a_run_with_a_result_file_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
     run = Run("drawn", "entropy", 0)
     run.result.parent.mkdir(parents=True)
     used = settings(run, tmp_path)
@@ -89,13 +107,13 @@ def test_a_run_with_a_result_file_is_skipped(
 
 
 def test_a_result_of_other_scenes_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
     run = Run("drawn", "entropy", 0)
     run.result.parent.mkdir(parents=True)
     run.result.write_text(json.dumps({"settings": settings(run, tmp_path)}))
     assert is_current(run, tmp_path)
-    away = dataclasses.replace(adaptation.DOMAINS["away"], sun_elevation=(0.3, 0.4))
-    monkeypatch.setitem(adaptation.DOMAINS, "away", away)
+    away = dataclasses.replace(adaptation_runs.DOMAINS["away"], sun_elevation=(0.3, 0.4))
+    monkeypatch.setitem(adaptation_runs.DOMAINS, "away", away)
     assert not is_current(run, tmp_path)
     assert not any(key.startswith("scenes.") for key in settings(Run("ombria", "entropy", 0), tmp_path))
 
@@ -104,7 +122,7 @@ def test_a_start_that_others_need_is_trained_again_where_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its result file stays as it is."""
-    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
     start, after, oracle = (Run("drawn", name, 1) for name in ("start", "source_only", "oracle"))
     assert is_needed(start, [start, after])
     assert not is_needed(start, [start, oracle]) and not is_needed(after, [start, after])
@@ -146,7 +164,7 @@ def test_a_run_that_was_told_to_stop_gets_no_result(
             (folder / "target.json").write_text('{"checkpoint": "here", "miou": 0.5}')
 
     written: list[str] = []
-    monkeypatch.setattr(adaptation, "RESULTS", tmp_path)
+    monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
     monkeypatch.setattr(adaptation, "call", call)
     monkeypatch.setattr(adaptation, "write_result", lambda name, result: written.append(name))
     if finished:
