@@ -73,9 +73,9 @@ BENCHMARKS = {
         "val",
         {
             "start": 25,
-            "wide_start": 23,
+            "wide_start": 22,
             "source_only": 21,
-            "wide_source": 20,
+            "wide_source": 19,
             "entropy": 11,
             "mean_teacher": 9,
             "oracle": 112,
