@@ -51,6 +51,7 @@ VARIANTS = {
     "with_masked_frames": "adapt.masked=1",
     "with_consensus": "adapt.consensus=0.3",
     "with_magnify": "adapt.magnify=1.5",
+    "with_features": "adapt.features=0.005",
 }
 
 
