@@ -33,6 +33,18 @@ FROM_NOTHING = (*STARTS, "oracle")
 ONE_SEED = ("wide_source", "entropy")
 # Give source_only the frames of `start`, with the keys of its data.
 PLAIN = ("adapt.source_jitter=0", "adapt.source_thinning=0", "adapt.rare_temperature=null")
+# What source_only reads of `adapt`.
+READ_ON_SOURCE = (
+    "adapt.method",
+    "adapt.source_jitter",
+    "adapt.source_thinning",
+    "adapt.jitter_probability",
+    "adapt.hue",
+    "adapt.rare_temperature",
+    "adapt.rare_share",
+    "adapt.features",
+    "adapt.features_classes",
+)
 NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers")
 # What a part is worth: the adaptation without it, or with one that is off. For seed 0 only.
 VARIANTS = {
@@ -192,7 +204,10 @@ def drawn_places() -> dict[str, str]:
 
 
 def is_current(run: Run, runs: Path) -> bool:
-    """Whether the result is of the configuration as it is; keys that have come since do not count."""
+    """Whether the result is of the configuration as it is; keys that have come since do not count, nor those of the
+    target's losses where there are none."""
     now = settings(run, runs)
     kept = json.loads(run.result.read_text())["settings"]
+    if now["adapt.method"] == "source_only":
+        kept = {key: value for key, value in kept.items() if not key.startswith("adapt.") or key in READ_ON_SOURCE}
     return all(key in now and now[key] == value for key, value in kept.items())

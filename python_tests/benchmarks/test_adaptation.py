@@ -106,6 +106,20 @@ def test_a_run_with_a_result_file_is_skipped(
         adaptation.execute(run, tmp_path / "runs")
 
 
+def test_keys_that_a_method_does_not_read_make_no_result_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
+    (tmp_path / "adaptation" / "ombria").mkdir(parents=True)
+    for name, key, current in (
+        ("source_only", "adapt.threshold", True),
+        ("source_only", "adapt.source_jitter", False),
+        ("source_only", "train.lr", False),
+        ("mean_teacher", "adapt.threshold", False),
+    ):
+        run = Run("ombria", name, 0)
+        run.result.write_text(json.dumps({"settings": {**settings(run, tmp_path), key: 0.123}}))
+        assert is_current(run, tmp_path) == current, (name, key)
+
+
 def test_a_result_of_other_scenes_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
     run = Run("drawn", "entropy", 0)
