@@ -55,7 +55,8 @@ def execute(run: Run, runs: Path, needed: bool = False) -> None:
     scored = run.result.is_file()
     if scored and not is_current(run, runs):
         sys.exit(f"{run.key}: {run.result.name} is of another configuration; delete it and run again")
-    if scored and not (needed and not checkpoint_of(run, runs).is_dir()):
+    lacking = needed and not checkpoint_of(run, runs).is_dir()
+    if scored and not lacking:
         print(f"{run.key}: has a result file, skipped")
         return
     minutes = train(run, runs)

@@ -33,17 +33,10 @@ FROM_NOTHING = (*STARTS, "oracle")
 ONE_SEED = ("wide_source", "entropy")
 # Give source_only the frames of `start`, with the keys of its data.
 PLAIN = ("adapt.source_jitter=0", "adapt.source_thinning=0", "adapt.rare_temperature=null")
-# What source_only reads of `adapt`.
-READ_ON_SOURCE = (
-    "adapt.method",
-    "adapt.source_jitter",
-    "adapt.source_thinning",
-    "adapt.jitter_probability",
-    "adapt.hue",
-    "adapt.rare_temperature",
-    "adapt.rare_share",
-    "adapt.features",
-    "adapt.features_classes",
+# Keys of `adapt` that source_only does not read; a key that is not listed counts.
+OF_THE_TARGET = (
+    *("burn_in", "weight", "jaccard", "threshold", "by_class", "balance", "magnify", "consensus", "mix", "jitter"),
+    *("style", "masked", "mask_block", "mask_ratio", "entropy", "drop_sensors", "score_confidence", "score_alignment"),
 )
 NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers")
 # What a part is worth: the adaptation without it, or with one that is off. For seed 0 only.
@@ -208,6 +201,6 @@ def is_current(run: Run, runs: Path) -> bool:
     target's losses where there are none."""
     now = settings(run, runs)
     kept = json.loads(run.result.read_text())["settings"]
-    if now["adapt.method"] == "source_only":
-        kept = {key: value for key, value in kept.items() if not key.startswith("adapt.") or key in READ_ON_SOURCE}
+    unread = {f"adapt.{key}" for key in OF_THE_TARGET} if now["adapt.method"] == "source_only" else set()
+    kept = {key: value for key, value in kept.items() if key not in unread}
     return all(key in now and now[key] == value for key, value in kept.items())

@@ -14,6 +14,7 @@ from test_engine import assert_same_run, stop_after
 from torch.utils.data import default_collate
 from training_standins import DotFrames, small_adapter, small_config
 
+from benchmarks.adaptation_runs import OF_THE_TARGET
 from egformer_fast.train.adapt.engine import Adapter
 from egformer_fast.train.checkpoint import load_state
 from egformer_fast.train.config import Config
@@ -132,6 +133,23 @@ def test_source_only_is_plain_training(tmp_path: Path) -> None:
     adapter = small_adapter(tmp_path / "run", adapt_config(adapt__method="source_only"), target)
     assert adapter.fit()
     assert {row["target_loss"] for row in log(adapter.output)} == {""}
+
+
+def test_source_only_reads_no_key_of_the_target(tmp_path: Path) -> None:
+    """By this the sweep of adaptations says which of its results are stale."""
+
+    def another(value: Any) -> Any:
+        if isinstance(value, bool):
+            return not value
+        return 1.5 if value is None else value // 2 if isinstance(value, int) else value / 2 or 0.25
+
+    plain = adapt_config(adapt__method="source_only")
+    changes = {f"adapt__{key}": another(getattr(plain.adapt, key)) for key in OF_THE_TARGET}
+    changed = adapt_config(adapt__method="source_only", **changes)
+    runs = [small_adapter(tmp_path / name, config) for name, config in (("plain", plain), ("changed", changed))]
+    assert all(adapter.fit() for adapter in runs)
+    for one, other in zip(*(adapter.model.state_dict().values() for adapter in runs), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize(

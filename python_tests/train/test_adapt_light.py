@@ -65,6 +65,19 @@ def test_a_scan_loses_returns_and_other_sensors_stay() -> None:
     assert thinned(before, {"lidar": ABSENT["lidar"]}, 0.0, 1.0, rng()) is before
 
 
+def test_scans_are_thinned_in_the_order_of_their_names_given() -> None:
+    """One generator for all of them: another order in another process would not resume to the same bits."""
+    names = [f"scanner_{number}" for number in range(6)]
+    view = replace(noisy(), inputs={name: torch.ones(40, 1, 16, 16) for name in names})
+    together = thinned(view, dict.fromkeys(names, ABSENT["lidar"]), 0.5, 0.8, rng())
+    one_by_one, generator = view, rng()
+    for name in names:
+        one_by_one = thinned(one_by_one, {name: ABSENT["lidar"]}, 0.5, 0.8, generator)
+    for name in names:
+        assert torch.equal(together.inputs[name], one_by_one.inputs[name]), name
+    assert thinned(replace(view, inputs={}), dict.fromkeys(names, ABSENT["lidar"]), 0.5, 0.8, rng()).inputs == {}
+
+
 def test_all_channels_of_a_return_are_lost_together() -> None:
     view = replace(noisy(), inputs={"radar": torch.ones(40, 3, 16, 16)})
     after = thinned(view, {"radar": torch.tensor([0.0, -1.0, 0.5])}, 0.5, 1.0, rng()).inputs["radar"]

@@ -70,11 +70,13 @@ def thinned(view: View, scanners: Mapping[str, Tensor], share: float, p: float, 
     if share == 0:
         return view
     inputs = dict(view.inputs)
-    for name in inputs.keys() & scanners.keys():
+    for name, value in scanners.items():
+        if name not in inputs:
+            continue
         image = inputs[name]
         shares = rng.uniform(0, share, len(image)) * (rng.random(len(image)) < p)
         lost = rng.random((len(image), 1, *image.shape[2:]), np.float32) < shares[:, None, None, None]
-        empty = scanners[name].to(image.device)[:, None, None]
+        empty = value.to(image.device)[:, None, None]
         inputs[name] = torch.where(torch.from_numpy(lost).to(image.device), empty, image)
     return replace(view, inputs=inputs)
 
