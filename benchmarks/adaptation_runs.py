@@ -189,7 +189,7 @@ def settings(run: Run, runs: Path) -> dict[str, Any]:
 
 
 def drawn_places() -> dict[str, str]:
-    """Name -> frames, splits and a digest of the place's numbers; changes of the drawing itself do not show."""
+    """Name -> frames, splits and a digest of its numbers; test_synthetic_domains.py holds how they are drawn."""
     return {
         f"scenes.{name}": f"{frames} frames, {splits}, {hashlib.sha256(repr(DOMAINS[name]).encode()).hexdigest()[:16]}"
         for name, (frames, splits) in SCENES.items()

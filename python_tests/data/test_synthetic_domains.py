@@ -1,4 +1,4 @@
-"""Domains of the drawn scenes: home as it always was, away far enough and of the same classes, each group felt."""
+"""Domains of the drawn scenes: both as they always were, away far enough and of the same classes, each group felt."""
 
 from __future__ import annotations
 
@@ -51,11 +51,13 @@ def differing(domain: Domain, index: int) -> set[str]:
     return {name for name in PICTURES if not np.array_equal(getattr(frame, name), getattr(home(index), name))}
 
 
-def test_home_is_drawn_as_it_was_before_there_were_domains() -> None:
-    """home_frames.npz holds frames of all weathers, drawn then; depth and label take exact arithmetic alone."""
-    before = np.load(Path(__file__).with_name("home_frames.npz"))
-    for k, index in enumerate((10, 6, 12, 8, 14)):
-        frame = draw_frame(0, "train", index, (32, 48))
+# Frames of all weathers: home's from before there were domains, away's from when its committed scores were measured.
+@pytest.mark.parametrize("domain, indices", [(HOME, (10, 6, 12, 8, 14)), (AWAY, (3, 5, 12, 9, 10))])
+def test_a_place_is_drawn_as_it_was(domain: Domain, indices: tuple[int, ...]) -> None:
+    before = np.load(Path(__file__).with_name(f"{domain.name}_frames.npz"))
+    for k, index in enumerate(indices):
+        frame = draw_frame(0, "train", index, (32, 48), domain=domain)
+        # depth and label take exact arithmetic alone
         assert np.array_equal(frame.label, before["label"][k])
         assert np.array_equal(frame.depth[..., 0], before["depth"][k])
         found = np.concatenate([frame.rgb, frame.event[..., :2], frame.lidar], -1)
