@@ -10,9 +10,9 @@ While a CUDA graph is captured nothing can be timed: what is not in the cache th
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -110,12 +110,14 @@ def write(file: Path, key: str, choice: Config) -> None:
     known = read(file)
     known.update(_parsed(file, warn=False))
     known[key] = choice
+    partial = file.with_name(f"{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as partial:
-            json.dump(known, partial, indent=1, sort_keys=True)
-        os.replace(partial.name, file)
+        partial.write_text(json.dumps(known, indent=1, sort_keys=True))
+        os.replace(partial, file)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         warnings.warn(f"{file}: EGFORMER_AUTOTUNE cannot keep its choices ({error})", stacklevel=2)
 
 

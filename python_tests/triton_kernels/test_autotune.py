@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -111,6 +113,20 @@ def test_other_processes_choices_are_kept(gpu):
     _autotune.path().write_text(json.dumps({**content, "from elsewhere": [16, 16, 4, 1]}))
     chosen(5000)
     assert len(json.loads(_autotune.path().read_text())) == 3
+
+
+def test_a_full_disk_is_a_warning_and_leaves_no_half_file(gpu, monkeypatch):
+    def full(self, text):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    chosen()
+    before = _autotune.path().read_text()
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.warns(UserWarning, match="cannot keep its choices .*No space left"):
+        assert chosen(5000) == FASTEST
+    assert [p.name for p in _autotune.path().parent.iterdir()] == ["cache.json"]
+    assert _autotune.path().read_text() == before
 
 
 def test_what_the_gpu_has_no_resources_for_is_passed_over(gpu, monkeypatch):
