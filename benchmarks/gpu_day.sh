@@ -4,7 +4,7 @@
 # but what git ignores (the library, build/, .venv-gpu).
 #
 #   bash benchmarks/gpu_day.sh                 the whole day
-#   bash benchmarks/gpu_day.sh --parts "ops"   some parts: build ceilings tests compile ops model sanitizer
+#   bash benchmarks/gpu_day.sh --parts "ops"   some of PARTS below
 #   bash benchmarks/gpu_day.sh --rehearse      on the CPU with tiny shapes, into build/gpu_rehearsal: figures mean nothing
 #
 # --python PYTHON: the environment to use; without it one whose torch reaches the GPU is looked for, and made in
@@ -14,7 +14,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-minutes=10 device=cuda python="" parts="build ceilings tests compile ops model sanitizer" out="" tiny=()
+readonly PARTS="build ceilings tests compile ops model sanitizer"
+minutes=10 device=cuda python="" parts=$PARTS out="" tiny=()
 say() { printf 'gpu_day: %s\n' "$*"; }
 refuse() { say "$*" >&2; exit 2; }
 
@@ -36,7 +37,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $minutes =~ ^[1-9][0-9]*$ ]] || refuse "--minutes must be a whole number of at least 1, got $minutes"
 for part in $parts; do
-  [[ " build ceilings tests compile ops model sanitizer " == *" $part "* ]] || refuse "unknown part $part"
+  [[ " $PARTS " == *" $part "* ]] || refuse "unknown part $part, wanted some of $PARTS"
 done
 budget=$((60 * minutes))
 work=build/gpu_day

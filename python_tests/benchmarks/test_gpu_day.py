@@ -52,7 +52,10 @@ def test_without_a_gpu_one_line_says_so(day, tmp_path):
     ("words", "message"),
     [
         (["--fast"], "unknown argument --fast; the head of benchmarks/gpu_day.sh lists them"),
-        (["--parts", "ops models"], "unknown part models"),
+        (
+            ["--parts", "ops models"],
+            "unknown part models, wanted some of build ceilings tests compile ops model sanitizer",
+        ),
         (["--minutes", "0"], "--minutes must be a whole number of at least 1, got 0"),
         (["--out"], "--out wants a value"),
     ],
