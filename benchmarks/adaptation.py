@@ -17,7 +17,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from benchmarks.adaptation_runs import (
     BENCHMARKS,
@@ -119,11 +118,6 @@ def waves(chosen: list[Run]) -> list[list[Run]]:
 def is_needed(run: Run, chosen: list[Run]) -> bool:
     """Whether one of the chosen has still to go on from it."""
     return any(start_of(other) == run and not other.result.is_file() for other in chosen)
-
-
-def over_seeds(values: list[float]) -> dict[str, Any]:
-    """Mean and spread (largest less smallest) over the seeds."""
-    return {"mean": sum(values) / len(values), "spread": max(values) - min(values), "seeds": len(values)}
 
 
 def main() -> None:

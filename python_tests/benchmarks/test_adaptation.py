@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import adaptation, adaptation_runs
-from benchmarks.adaptation import is_needed, over_seeds, waves
+from benchmarks.adaptation import is_needed, waves
 from benchmarks.adaptation_runs import (
     BENCHMARKS,
     STARTS,
@@ -23,6 +23,7 @@ from benchmarks.adaptation_runs import (
     start_of,
     sweep,
 )
+from benchmarks.tables.adaptation import mean_and_spread
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import load_config
 
@@ -192,4 +193,5 @@ def test_a_run_that_was_told_to_stop_gets_no_result(
 
 
 def test_mean_and_spread_over_seeds() -> None:
-    assert over_seeds([0.5, 0.7, 0.6]) == {"mean": pytest.approx(0.6), "spread": pytest.approx(0.2), "seeds": 3}
+    assert mean_and_spread([0.5, 0.7, 0.6]) == "0.600 (± 0.100)"
+    assert mean_and_spread([0.5]) == "0.500"

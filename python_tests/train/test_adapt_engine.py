@@ -197,7 +197,7 @@ def test_only_scans_of_the_source_are_thinned(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(DotFrames, "sensors", sensors)
     scanner = small_adapter(tmp_path / "scanner", config)
     batch = default_collate([DotFrames()[index] for index in range(4)])
-    seen, thin = (adapter._source_view(batch, None, 0).inputs for adapter in (camera, scanner))
+    seen, thin = (adapter.source_view(batch, None, 0).inputs for adapter in (camera, scanner))
     assert torch.equal(seen["rgb"], thin["rgb"]) and torch.equal(seen["rgb"], batch["inputs"]["rgb"])
     assert torch.equal(seen["depth"], batch["inputs"]["depth"])
     assert 0.1 < (thin["depth"] == 0).float().mean() < 0.9  # 0 is what a file's 0 becomes here

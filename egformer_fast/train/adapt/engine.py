@@ -127,7 +127,7 @@ class Adapter(Trainer):
     def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
         last = number == self.config.train.accumulate - 1
         target = as_view(batch["target"], self.sensors[1], self.place.device) if "target" in batch else None
-        source = self._source_view(batch, target, number)
+        source = self.source_view(batch, target, number)
         with self.arithmetic.exchange(last and target is None):
             values = {"source_loss": self._source_pass(source, keep, batch["name"])}
         if target is not None:
@@ -144,7 +144,7 @@ class Adapter(Trainer):
         count = self.step * self.config.train.accumulate + number
         return np.random.default_rng((self.config.train.seed, count, purpose + self.place.rank))
 
-    def _source_view(self, batch: dict[str, Any], target: View | None, number: int) -> View:
+    def source_view(self, batch: dict[str, Any], target: View | None, number: int) -> View:
         options = self.config.adapt
         source = as_view(batch, self.sensors[0], self.place.device)
         light, style, scan = self._rng(number, SOURCE_VIEWS).spawn(3)
