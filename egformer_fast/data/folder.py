@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,15 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """The frame with `transform` drawn from rng. Raises DataError where no sensor is present and finite."""
+        return next(self.samples(index, [rng]))
+
+    def samples(self, index: int, rngs: Iterable[np.random.Generator]) -> Iterator[dict[str, Any]]:
+        """One draw of `sample` after the other, of a frame that is read once."""
         frame = self.frame(index)
         if not frame.live:
             raise DataError(f"frame '{self.names[index]}' of {self.name}: all sensors are absent or not finite")
-        return self._sample(index, self.transform(frame, rng) if self.transform else frame)
+        for rng in rngs:
+            yield self._sample(index, self.transform(frame, rng) if self.transform else frame)
 
     def raw(self, index: int) -> dict[str, Any]:
         """For pictures, of the size of `ds[i]`: inputs {name: uint8 (H, W, 3)}, label int64 (H, W), present, name,

@@ -8,7 +8,7 @@ step goes on to the same bits. Each draw has its own generator, numpy's default_
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ class FrameSet(Protocol):
 
     def __len__(self) -> int: ...
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]: ...
+    def samples(self, index: int, rngs: Iterable[np.random.Generator]) -> Iterator[dict[str, Any]]: ...
 
 
 class BatchStream(Sampler[list[tuple[int, int]]]):

@@ -169,6 +169,18 @@ def test_cache_reads_once_and_is_not_written_to(tmp_path: Path) -> None:
         plain[0]
 
 
+def test_samples_are_those_of_sample_from_files_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = FolderDataset(toy(tmp_path, size=(16, 16)), transform=Compose([RandomScaleCrop(4), RandomFlip()]))
+    alone = [dataset.sample(0, np.random.default_rng(n)) for n in range(5)]
+    read, read_map = [], dataset.read_map
+    monkeypatch.setattr(dataset, "read_map", lambda name, path: read.append(name) or read_map(name, path))
+    together = list(dataset.samples(0, (np.random.default_rng(n) for n in range(5))))
+    assert sorted(read) == sorted(dataset.modalities)
+    for one, other in zip(alone, together, strict=True):
+        torch.testing.assert_close(one["inputs"], other["inputs"], rtol=0, atol=0)
+        assert torch.equal(one["label"], other["label"])
+
+
 def test_sample_depends_on_the_generator_alone(tmp_path: Path) -> None:
     transform = Compose([RandomScaleCrop(4), RandomFlip()])
     dataset = FolderDataset(toy(tmp_path, size=(16, 16)), transform=transform)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -60,12 +61,13 @@ class Crops:
     def __init__(self) -> None:
         self.drawn: list[float] = []
 
-    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        count = int(rng.integers(0, 10))
-        self.drawn.append(count / 100)
-        label = torch.zeros(100, dtype=torch.int64)
-        label[:count] = 3
-        return {"label": label}
+    def samples(self, index: int, rngs: Iterable[np.random.Generator]) -> Iterator[dict[str, Any]]:
+        for rng in rngs:
+            count = int(rng.integers(0, 10))
+            self.drawn.append(count / 100)
+            label = torch.zeros(100, dtype=torch.int64)
+            label[:count] = 3
+            yield {"label": label}
 
 
 @pytest.mark.parametrize("draw", range(20))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +49,9 @@ class DotFrames:
         sample["inputs"] = {name: image.rot90(turns, (1, 2)) for name, image in sample["inputs"].items()}
         sample["label"] = sample["label"].rot90(turns, (0, 1))
         return sample
+
+    def samples(self, index: int, rngs: Iterable[np.random.Generator]) -> Iterator[dict[str, Any]]:
+        return (self.sample(index, rng) for rng in rngs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng(index)

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from egformer_fast.errors import DataError
+from egformer_fast.train.sampling import FrameSet
 
 RARE = 4 << 40
 CROPS = 10
@@ -86,7 +87,7 @@ class RareClassFrames(Dataset[dict[str, Any]]):
     share: of the pixels; where no draw has as many, the one with most of the class.
     """
 
-    def __init__(self, frames: Any, seed: int, share: float) -> None:
+    def __init__(self, frames: FrameSet, seed: int, share: float) -> None:
         self.frames, self.seed, self.share = frames, seed, share
 
     def __len__(self) -> int:
@@ -96,8 +97,8 @@ class RareClassFrames(Dataset[dict[str, Any]]):
         draw, index, wanted = key
         best: dict[str, Any] = {}
         most = -1.0
-        for attempt in range(CROPS):
-            sample = self.frames.sample(index, np.random.default_rng((self.seed, draw, index, attempt)))
+        rngs = (np.random.default_rng((self.seed, draw, index, attempt)) for attempt in range(CROPS))
+        for sample in self.frames.samples(index, rngs):
             share = float(torch.mean((sample["label"] == wanted).float()))
             if share > most:
                 best, most = sample, share
