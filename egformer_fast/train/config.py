@@ -133,9 +133,6 @@ class AdaptConfig:
         "mean_teacher, or a baseline: entropy (MinEnt, arXiv 1811.12833) or source_only",
         choices=["mean_teacher", "entropy", "source_only"],
     )
-    burn_in: float = option(
-        0.0, "share of the run before the target's first loss, with the source alone (2102.09480)", low=0, high=0.99
-    )
     weight: float = option(1.0, "weight of the loss on mixed target frames", low=0)
     jaccard: float = option(
         0.0, "weight of a soft intersection-over-union loss beside the cross entropy on target frames", low=0
@@ -148,19 +145,6 @@ class AdaptConfig:
         0.0,
         "exponent of the correction that makes classes as frequent in the target as in the source (distribution "
         "alignment, ReMixMatch, 1911.09785); 0: off",
-        low=0,
-        high=1,
-    )
-    magnify: float | None = option(
-        None,
-        "the teacher sees each frame a second time, mirrored and magnified by this, and both views are averaged; null: "
-        "once",
-        above=0,
-    )
-    consensus: float = option(
-        0.0,
-        "the teacher sees each frame a second time, each sensor lost with this probability, and both views are "
-        "averaged; 0: once",
         low=0,
         high=1,
     )

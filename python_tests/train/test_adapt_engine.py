@@ -37,9 +37,9 @@ def log(folder: Path, kind: str = "train") -> list[dict[str, str]]:
         {},
         {"train__accumulate": 2, "adapt__rare_temperature": None},
         {"adapt__method": "entropy"},
-        {"adapt__burn_in": 0.4, "adapt__balance": 0.5, "adapt__style": 0.5, "adapt__by_class": True},
+        {"adapt__balance": 0.5, "adapt__style": 0.5, "adapt__by_class": True},
     ],
-    ids=["mean-teacher", "accumulate", "entropy", "burn-in"],
+    ids=["mean-teacher", "accumulate", "entropy", "style"],
 )
 def test_an_adaptation_that_was_stopped_resumes_to_the_same_bits(
     tmp_path: Path, stop: int, changes: dict[str, Any]
@@ -91,35 +91,6 @@ def test_the_log_tells_both_losses_and_how_sure_the_teacher_is(tmp_path: Path) -
     assert float(log(adapter.output, "eval")[-1]["miou"]) > 0
 
 
-def test_the_target_waits_for_the_end_of_the_burn_in_and_its_means_are_of_its_own_steps(tmp_path: Path) -> None:
-    steps = small_adapter(tmp_path / "steps", adapt_config(adapt__burn_in=0.5, eval__every=100))
-    assert steps.fit()
-    rows = log(steps.output)
-    waiting = [row["target_loss"] == "" for row in rows]
-    assert waiting == sorted(waiting, reverse=True)
-    assert sum(waiting) == pytest.approx(len(rows) / 2, abs=1)
-    whole = small_adapter(
-        tmp_path / "whole", adapt_config(adapt__burn_in=0.5, eval__every=100, train__log_every=len(rows))
-    )
-    assert whole.fit()
-    (row,) = log(whole.output)
-    for name in ("source_loss", "target_loss", "pseudo_confidence"):
-        own = [float(one[name]) for one in rows if one[name]]
-        assert float(row[name]) == pytest.approx(sum(own) / len(own), rel=1e-4), name
-
-
-def test_no_frame_of_the_target_is_read_before_the_burn_in_is_over(tmp_path: Path) -> None:
-    class Noted(DotFrames):
-        def sample(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-            read.append(adapter.progress)
-            return super().sample(index, rng)
-
-    read: list[float] = []
-    adapter = small_adapter(tmp_path / "run", adapt_config(adapt__burn_in=0.5, eval__every=100), Noted(7))
-    assert adapter.fit()
-    assert read and min(read) >= 0.5
-
-
 def test_no_checkpoint_is_chosen_by_a_score(tmp_path: Path) -> None:
     adapter = small_adapter(tmp_path / "run", adapt_config())
     assert adapter.fit()
@@ -160,13 +131,10 @@ def test_source_only_reads_no_key_of_the_target(tmp_path: Path) -> None:
         ("mix", False),
         ("jaccard", 0.5),
         ("by_class", True),
-        ("magnify", 1.5),
-        ("consensus", 0.5),
         ("jitter", 0.0),
         ("hue", False),
         ("style", 1.0),
         ("balance", 1.0),
-        ("burn_in", 0.5),
         ("source_jitter", 0.3),
         ("drop_sensors", 0.0),
         ("score_confidence", False),

@@ -3,8 +3,6 @@
     teacher      average of the student's weights (train.ema); sees every sensor of a target frame, unchanged
     pseudo-label label[p] = argmax of the teacher's probabilities, q = share of pixels above `threshold`   pseudo_labels
                  or, `by_class`, for each pixel whether it is above the threshold of its class (FlexMatch, 2110.08263)
-                 of the frame and of a magnified, mirrored one (`magnify`), or one without some sensors
-                 (`consensus`)                                                                       teacher
                  classes made as frequent as in the source first (`balance`, ReMixMatch, 1911.09785)
     source loss  the loss of `egformer-fast train`, on frames drawn for rare classes                       rare_classes
                  and with light changed (`source_jitter`), scans thinned (`source_thinning`), or a target
@@ -16,8 +14,7 @@
       q *= min(1, teacher's sensor scores on this frame / on source frames)                        score_statistics
       the student loses sensors of a target frame that the teacher sees                                         views
       score_alignment * distance between the scores' mean and spread in both domains               score_statistics
-    optional     burn_in: the source alone for the first share of the run (Unbiased Teacher, 2102.09480)         engine
-                 features * distance to the features of the starting weights, on source frames            taps, engine
+    optional     features * distance to the features of the starting weights, on source frames            taps, engine
 
 Sources: class-mix and mean teacher, DACS (arXiv 2007.08702); rare classes, q and features, DAFormer (2111.14887);
 masked consistency, MIC (2212.01322); the entropy baseline, MinEnt of ADVENT (1811.12833). The sensor parts are ours;

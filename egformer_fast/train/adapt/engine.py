@@ -11,7 +11,6 @@ training, and no checkpoint is chosen by a score: `last`, the teacher at the end
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ from egformer_fast.train.adapt.pseudo_labels import (
 from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
 from egformer_fast.train.adapt.running_mean import RunningMean
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
-from egformer_fast.train.adapt.teacher import probabilities
 from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked, with_holes_of
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
@@ -100,14 +98,9 @@ class Adapter(Trainer):
         return source if self.config.adapt.method == "source_only" else self._with_target(source, first)
 
     def _with_target(self, source: Iterator[dict[str, Any]], first: int) -> Iterator[dict[str, Any]]:
-        """Batches of the source from number `first` on; after the burn-in each with one of the target as "target"."""
-        target: Iterator[dict[str, Any]] | None = None
-        for number, batch in enumerate(source, first):
-            if self.progress < self.config.adapt.burn_in:
-                yield batch
-                continue
-            target = self._target_batches(number) if target is None else target
-            yield {**batch, "target": next(target)}
+        """Batches of the source from number `first` on, each with one of the target as "target"."""
+        for batch, target in zip(source, self._target_batches(first), strict=True):
+            yield {**batch, "target": target}
 
     def _target_batches(self, first: int) -> Iterator[dict[str, Any]]:
         options, place = self.config.train, self.place
@@ -182,8 +175,8 @@ class Adapter(Trainer):
         options, ignore = self.config.adapt, self.train_set.ignore_index
         last = number == self.config.train.accumulate - 1
         # A stream for each, so that a run without one of them draws the same for the others.
-        mixing, light, losing, hiding, asking = self._rng(number, VIEWS).spawn(5)
-        target, values = self._labelled(target, source, asking)
+        mixing, light, losing, hiding = self._rng(number, VIEWS).spawn(4)
+        target, values = self._labelled(target, source)
         if options.mix:
             pasted = with_holes_of(source, *self.absent)
             mixed = class_mix(pasted, target, ignore, self.names, mixing)
@@ -212,15 +205,12 @@ class Adapter(Trainer):
         return self.descend(loss, names)
 
     @torch.no_grad()
-    def _labelled(self, target: View, source: View, rng: np.random.Generator) -> tuple[View, dict[str, float]]:
+    def _labelled(self, target: View, source: View) -> tuple[View, dict[str, float]]:
         """The target frames with the teacher's labels and their weights; and values for the log."""
         assert self.ema is not None
         options = self.config.adapt
-        teacher = partial(self.arithmetic.predict, net=self.ema.model)
-        second = drop_sensors(target, options.consensus, self.names, rng) if options.consensus else None
-        probability, trace = probabilities(
-            teacher, target, second, options.magnify, self.absent[1], self.sensors[1].angles
-        )
+        logits, trace = self.arithmetic.predict(target.inputs, target.present, net=self.ema.model, trace=True)
+        probability = logits.float().softmax(1)
         if options.balance:
             self.balance.update(source.label, probability)
             probability = self.balance.apply(probability)
