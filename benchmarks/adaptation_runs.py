@@ -4,11 +4,12 @@
     wide_start     the same on the source frames of the adaptation
     source_only    goes on from start as start did
     wide_source    goes on from wide_start as it did
-    mean_teacher, entropy and the variants go on from wide_start; on OMBRIA, where there is none, all from start
+    mean_teacher, entropy go on from wide_start; on OMBRIA, where there is none, all from start
+    half_time      mean_teacher in half the time, and its variants: what each part is worth
     oracle         trained on the target's labels from nothing
 
-Budgets are epochs, so that a run is the same whatever else the machine does: starts take about as long as each other,
-and so does what goes on from them. Each run has one thread.
+Budgets are epochs, so that a run is the same whatever else the machine does. All but half_time and the variants take
+about as long as each other. Each run has one thread.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 SCENES = {"home": (1260, "train=1200,val=60"), "away": (360, "train=300,val=60")}
 SEEDS = (0, 1, 2)
 STARTS = ("start", "wide_start")
+METHODS = {"wide_start": "source_only", "wide_source": "source_only", "half_time": "mean_teacher"}
 FROM_NOTHING = (*STARTS, "oracle")
-ONE_SEED = ("wide_source", "entropy")
+ONE_SEED = ("wide_source", "entropy", "half_time")
 # Give source_only the frames of `start`, with the keys of its data.
 PLAIN = ("adapt.source_jitter=0", "adapt.source_thinning=0", "adapt.rare_temperature=null")
 # Keys of `adapt` that source_only does not read; a key that is not listed counts.
 OF_THE_TARGET = (
-    *("burn_in", "weight", "jaccard", "threshold", "by_class", "balance", "magnify", "consensus", "mix", "jitter"),
+    *("weight", "jaccard", "threshold", "by_class", "balance", "mix", "jitter"),
     *("style", "masked", "mask_block", "mask_ratio", "entropy", "drop_sensors", "score_confidence", "score_alignment"),
 )
+# Keys that are gone, and the value at which they did nothing.
+GONE = {"adapt.burn_in": 0.0, "adapt.magnify": None, "adapt.consensus": 0.0}
 NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers")
-# What a part is worth: the adaptation without it, or with one that is off. For seed 0 only.
+# What a part is worth: half_time without it, or with one that is off. For seed 0 only.
 VARIANTS = {
     "without_source_jitter": "adapt.source_jitter=0",
     "without_source_thinning": "adapt.source_thinning=0",
@@ -52,10 +56,7 @@ VARIANTS = {
     "without_drop_sensors": "adapt.drop_sensors=0",
     "without_score_confidence": "adapt.score_confidence=false",
     "without_score_alignment": "adapt.score_alignment=0",
-    "with_burn_in": "adapt.burn_in=0.3",
     "with_masked_frames": "adapt.masked=1",
-    "with_consensus": "adapt.consensus=0.3",
-    "with_magnify": "adapt.magnify=1.5",
     "with_features": "adapt.features=0.005",
 }
 
@@ -63,7 +64,7 @@ VARIANTS = {
 @dataclass(frozen=True)
 class Benchmark:
     """start, adapt: configurations of `train` and of `adapt`. split: of the target, to score. epochs: by run, those of
-    mean_teacher for its variants. beginning: overrides of what starts from nothing."""
+    half_time for the variants. beginning: overrides of what starts from nothing."""
 
     start: str
     adapt: str
@@ -78,13 +79,14 @@ BENCHMARKS = {
         "adapt/drawn.yaml",
         "val",
         {
-            "start": 25,
-            "wide_start": 22,
-            "source_only": 21,
-            "wide_source": 19,
-            "entropy": 11,
-            "mean_teacher": 9,
-            "oracle": 112,
+            "start": 44,
+            "wide_start": 41,
+            "source_only": 41,
+            "wide_source": 40,
+            "entropy": 23,
+            "mean_teacher": 19,
+            "half_time": 9,
+            "oracle": 172,
         },
         beginning=("model.keep=[4,3,2,2]", "train.lr=2e-3", "train.jaccard=0.5"),
     ),
@@ -139,7 +141,7 @@ def checkpoint_of(run: Run, runs: Path) -> Path:
 
 def overrides(run: Run, runs: Path) -> list[str]:
     its = BENCHMARKS[run.benchmark]
-    epochs = its.epochs.get(run.name, its.epochs["mean_teacher"])
+    epochs = its.epochs["half_time" if run.name in VARIANTS else run.name]
     own = [f"train.seed={run.seed}", "train.threads=1", "train.autocast=none"]
     own += [f"train.epochs={epochs}", "train.max_minutes=null"]
     scenes = {place: runs / "scenes" / place / "dataset.yaml" for place in ("home", "away")}
@@ -157,7 +159,7 @@ def overrides(run: Run, runs: Path) -> list[str]:
     own += ["eval.every=1000"]
     if run.name in VARIANTS:
         return [*own, VARIANTS[run.name]]
-    method = "source_only" if run.name in ("wide_start", "wide_source") else run.name
+    method = METHODS.get(run.name, run.name)
     return [*own, f"adapt.method={method}", *(plain_frames(its) if run.name == "source_only" else ())]
 
 
@@ -197,10 +199,11 @@ def drawn_places() -> dict[str, str]:
 
 
 def is_current(run: Run, runs: Path) -> bool:
-    """Whether the result is of the configuration as it is; keys that have come since do not count, nor those of the
-    target's losses where there are none."""
+    """Whether the result is of the configuration as it is; keys that have come since do not count, nor those that are
+    gone and did nothing, nor those of the target's losses where there are none."""
     now = settings(run, runs)
     kept = json.loads(run.result.read_text())["settings"]
     unread = {f"adapt.{key}" for key in OF_THE_TARGET} if now["adapt.method"] == "source_only" else set()
-    kept = {key: value for key, value in kept.items() if key not in unread}
+    idle = {key for key, value in GONE.items() if kept.get(key) == value}
+    kept = {key: value for key, value in kept.items() if key not in unread | idle}
     return all(key in now and now[key] == value for key, value in kept.items())

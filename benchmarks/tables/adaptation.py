@@ -15,6 +15,7 @@ ADAPTED = {
     "wide_source": "source only, its frames changed as in the adaptation",
     "entropy": "entropy minimisation (MinEnt)",
     "mean_teacher": "**mean teacher with the sensor parts**",
+    "half_time": "the same in half the time",
     "oracle": "trained on the target's labels",
 }
 

@@ -13,6 +13,7 @@ from benchmarks.adaptation import is_needed, waves
 from benchmarks.adaptation_runs import (
     BENCHMARKS,
     STARTS,
+    VARIANTS,
     Run,
     adapts,
     checkpoint_of,
@@ -37,7 +38,7 @@ def test_every_run_has_a_configuration_with_its_seed_and_budget(run: Run) -> Non
     config = loaded(run)
     its = BENCHMARKS[run.benchmark]
     assert config.train.seed == run.seed
-    assert config.train.epochs == its.epochs.get(run.name, its.epochs["mean_teacher"])
+    assert config.train.epochs == its.epochs["half_time" if run.name in VARIANTS else run.name]
     assert config.train.max_minutes is None  # or the machine's load would change what a run does
     assert config.adapts == adapts(run)
     start = start_of(run)
@@ -119,6 +120,15 @@ def test_keys_that_a_method_does_not_read_make_no_result_stale(tmp_path: Path, m
         run = Run("ombria", name, 0)
         run.result.write_text(json.dumps({"settings": {**settings(run, tmp_path), key: 0.123}}))
         assert is_current(run, tmp_path) == current, (name, key)
+
+
+def test_keys_that_are_gone_matter_where_they_did_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
+    run = Run("ombria", "mean_teacher", 0)
+    run.result.parent.mkdir(parents=True)
+    for gone, current in (({"adapt.burn_in": 0.0}, True), ({"adapt.burn_in": 0.3}, False), ({"adapt.else": 0}, False)):
+        run.result.write_text(json.dumps({"settings": settings(run, tmp_path) | gone}))
+        assert is_current(run, tmp_path) == current, gone
 
 
 def test_a_result_of_other_scenes_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
