@@ -24,7 +24,7 @@ from benchmarks.adaptation_runs import (
     start_of,
     sweep,
 )
-from benchmarks.tables.adaptation import mean_and_spread
+from benchmarks.tables.adaptation import gap, mean_and_spread
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import load_config
 
@@ -200,6 +200,13 @@ def test_a_run_that_was_told_to_stop_gets_no_result(
     assert (called, written) == (
         (["adapt", "eval"], ["adaptation/ombria/source_only_0"]) if finished else (["adapt"], [])
     )
+
+
+def test_the_gap_is_between_the_means_over_the_seeds() -> None:
+    scores = {"source_only": [0.3, 0.4], "mean_teacher": [0.45], "oracle": [0.5, 0.6]}
+    results = {name: [{"target": {"miou": one}} for one in scores[name]] for name in scores}
+    assert gap(results).startswith("The mean teacher closes 0.100 of 0.200, 50%, of the gap")
+    assert gap({name: results[name] for name in ("source_only", "oracle")}) == ""
 
 
 def test_mean_and_spread_over_seeds() -> None:
