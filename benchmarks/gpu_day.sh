@@ -172,7 +172,7 @@ wants ops && measure ops 180 2
 wants model && measure model 90 1
 wants sanitizer && measure sanitizer 90 1
 
-rm -f "$out"/*.partial
+rm -f "$out"/.*.tmp
 say "after $SECONDS s:"
 timeout 30 "$python" -m benchmarks.gpu summary --device "$device" --out "$out" "${tiny[@]}" || failed+=("summary")
 if [ ${#failed[@]} -gt 0 ]; then

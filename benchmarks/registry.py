@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from egformer_fast.files import write_whole
+
 RESULTS = Path(__file__).parent / "results"
 CASES: dict[str, Callable[[], dict[str, Any]]] = {}
 
@@ -65,10 +67,7 @@ def _lines(result: dict[str, Any]) -> str:
 def write_result(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write folder/<name>.json whole or not at all."""
     path = folder / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(_lines(result) + "\n")
-    os.replace(partial, path)
+    write_whole(path, (_lines(result) + "\n").encode())
     return path
 
 

@@ -15,8 +15,8 @@ ADAPTED = {
     "wide_source": "source only, its frames changed as in the adaptation",
     "entropy": "entropy minimisation (MinEnt)",
     "mean_teacher": "**mean teacher with the sensor parts**",
-    "half_time": "the same in half the time",
     "oracle": "trained on the target's labels",
+    "half_time": "the mean teacher in half the time; below, without a part or with one more",
 }
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from egformer_fast.files import write_whole
+
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 MODEL_TYPE = "egformer"
@@ -24,9 +26,7 @@ def save(folder: str | Path, config: dict[str, Any], weights: dict[str, Tensor])
     partial = folder / (WEIGHTS + ".partial")
     save_file(tensors, partial, metadata={"format": "pt"})
     os.replace(partial, folder / WEIGHTS)
-    partial = folder / (CONFIG + ".partial")
-    partial.write_text(json.dumps({"model_type": MODEL_TYPE, **config}, indent=2) + "\n")
-    os.replace(partial, folder / CONFIG)
+    write_whole(folder / CONFIG, (json.dumps({"model_type": MODEL_TYPE, **config}, indent=2) + "\n").encode())
 
 
 def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

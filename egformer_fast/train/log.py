@@ -35,7 +35,7 @@ COLUMNS = [
     "frame_mean.pixel_accuracy",
     "frame_mean.fwiou",
 ]
-# What a row of training has as a mean over the steps since the row before that have it; the adaptation has all.
+# What a row of training has as a mean over the steps since the row before; the adaptation has all.
 AVERAGED = ["loss", "source_loss", "target_loss", "pseudo_share", "pseudo_confidence", "reliability"]
 BAR_SECONDS, QUIET_SECONDS = 0.2, 30.0
 
@@ -66,7 +66,7 @@ class RunLog:
     def restart_averages(self) -> None:
         """Begin a new mean of loss and throughput; call it after a pause in training."""
         self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+        self._steps = 0
         self._frames, self._since = 0, time.monotonic()
 
     def step(self, values: dict[str, float], frames: int, seconds_left: float) -> None:
@@ -75,9 +75,9 @@ class RunLog:
             return
         for name in values.keys() & set(AVERAGED):
             self._sums[name] = self._sums.get(name, 0.0) + values[name]
-            self._counts[name] = self._counts.get(name, 0) + 1
+        self._steps += 1
         self._frames += frames
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        means = {name: total / self._steps for name, total in self._sums.items()}
         speed = self._frames / (time.monotonic() - self._since)
         step, epoch = values["step"], values["epoch"]
         text = f"step {step}, epoch {epoch:.1f}, {_losses(means)}, {speed:.1f} frames/s, {_clock(seconds_left)} left"

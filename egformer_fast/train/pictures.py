@@ -7,9 +7,9 @@ no bar, it was dropped before or was missing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from egformer_fast.files import write_whole
 from egformer_fast.train.drawing import (
     Array,
     Picture,
@@ -199,11 +200,9 @@ def save_label(prediction: Array, palette: Array, path: str | Path, ignore_index
 
 def save_picture(picture: Picture, path: str | Path) -> None:
     """Write a PNG that appears whole or not at all; makes the folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    picture.save(partial, format="PNG")
-    os.replace(partial, path)
+    content = BytesIO()
+    picture.save(content, format="PNG")
+    write_whole(Path(path), content.getvalue())
 
 
 def _size(view: FrameView, width: int) -> tuple[int, int]:

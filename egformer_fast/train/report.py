@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from egformer_fast.files import write_whole
 
 METRICS = {"pixel_accuracy": "pixel accuracy", "miou": "mIoU", "fwiou": "fwIoU"}
 
 
 def write_json(report: dict[str, Any], path: str | Path) -> None:
     """Write a report; the file appears whole or not at all. Makes the folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(Path(path), (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
 
 
 def format_report(report: dict[str, Any]) -> str:

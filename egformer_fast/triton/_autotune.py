@@ -12,13 +12,13 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 import triton
 from torch import Tensor
 
+from egformer_fast.files import write_whole
 from egformer_fast.triton import _common
 from egformer_fast.triton._attention_configs import Config, candidates, config
 
@@ -110,14 +110,9 @@ def write(file: Path, key: str, choice: Config) -> None:
     known = read(file)
     known.update(_parsed(file, warn=False))
     known[key] = choice
-    partial = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(known, indent=1, sort_keys=True))
-        os.replace(partial, file)
+        write_whole(file, json.dumps(known, indent=1, sort_keys=True).encode())
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         warnings.warn(f"{file}: EGFORMER_AUTOTUNE cannot keep its choices ({error})", stacklevel=2)
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 from egformer_fast.cli import main
 from egformer_fast.data.synthetic import CLASSES, FAILURES, PALETTE, WEATHERS, case_of, draw_frame, make_data
 from egformer_fast.data.synthetic.command import share_out
-from egformer_fast.data.synthetic.writer import frame_paths, png_bytes, write_frame, write_whole
+from egformer_fast.data.synthetic.writer import frame_paths, png_bytes, write_frame
 from egformer_fast.errors import DataError
+from egformer_fast.files import write_whole
 
 SIZE = (32, 48)
 PATTERN = re.compile(

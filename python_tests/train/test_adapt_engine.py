@@ -91,6 +91,19 @@ def test_the_log_tells_both_losses_and_how_sure_the_teacher_is(tmp_path: Path) -
     assert float(log(adapter.output, "eval")[-1]["miou"]) > 0
 
 
+def test_a_row_of_the_log_has_the_means_of_its_steps(tmp_path: Path) -> None:
+    steps = small_adapter(tmp_path / "steps", adapt_config(eval__every=100))
+    assert steps.fit()
+    rows = log(steps.output)
+    whole = small_adapter(tmp_path / "whole", adapt_config(eval__every=100, train__log_every=len(rows)))
+    assert whole.fit()
+    (row,) = log(whole.output)
+    for name in ("loss", "source_loss", "target_loss", "pseudo_confidence"):
+        own = [float(one[name]) for one in rows]
+        assert max(own) > min(own)
+        assert float(row[name]) == pytest.approx(sum(own) / len(own), rel=1e-4), name
+
+
 def test_no_checkpoint_is_chosen_by_a_score(tmp_path: Path) -> None:
     adapter = small_adapter(tmp_path / "run", adapt_config())
     assert adapter.fit()

@@ -116,13 +116,13 @@ def test_other_processes_choices_are_kept(gpu):
 
 
 def test_a_full_disk_is_a_warning_and_leaves_no_half_file(gpu, monkeypatch):
-    def full(self, text):
+    def full(self, content):
         self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 
     chosen()
     before = _autotune.path().read_text()
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.warns(UserWarning, match="cannot keep its choices .*No space left"):
         assert chosen(5000) == FASTEST
     assert [p.name for p in _autotune.path().parent.iterdir()] == ["cache.json"]

@@ -21,10 +21,11 @@ from pathlib import Path
 from threading import Thread
 
 from egformer_fast.errors import DataError
+from egformer_fast.files import write_whole
 
 from .domain import DOMAINS, HOME, Domain, find_domain
 from .frame import SPLITS, case_of, draw_frame
-from .writer import is_written, write_frame, write_whole
+from .writer import is_written, write_frame
 
 RECIPE = "make-data.json"
 DESCRIPTION = "dataset.yaml"

@@ -9,10 +9,11 @@ then moved), so a kill or a full disk leaves no half picture, and the label come
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
+
+from egformer_fast.files import write_whole
 
 from .frame import SPLITS, Case, Frame, case_of
 
@@ -34,18 +35,6 @@ def frame_paths(root: Path, split: str, index: int, case: Case | None = None) ->
     place = f"MAP_{case.map}_point{case.point}" + (f"_{case.failure}" if case.failure else "")
     middle = Path(case.weather, split, place)
     return {name: root / folder / middle / f"{index:06d}_{kind}_front.png" for name, (folder, kind) in FOLDERS.items()}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a name of its own, then move it into place. OSError from the disk is passed on."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def png_bytes(picture: np.ndarray) -> bytes:
