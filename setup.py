@@ -33,7 +33,7 @@ def torch_folder() -> Path:
         folder = Path(sysconfig.get_path(scheme)) / "torch"
         if (folder / "lib").is_dir():
             return folder
-    raise refuse("torch is not installed here; run `pip install torch` (2.13 or later) first")
+    raise refuse("torch is not installed here; run `pip install torch` (2.11 or later) first")
 
 
 def find_nvcc() -> Path | None:

@@ -3,6 +3,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 
@@ -13,12 +14,24 @@
 
 namespace egformer {
 
+// torch's current stream on a device. Looked up by name: the library is not linked to libtorch_cuda, for it loads
+// beside a torch without CUDA, too, and Stream::nativeHandle of the stable ABI needs torch 2.13.
+inline cudaStream_t current_stream(int32_t device) {
+  using Function = AOTITorchError (*)(int32_t, void**);
+  static const auto get = [] {
+    void* library = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_NOLOAD);
+    return library ? reinterpret_cast<Function>(dlsym(library, "aoti_torch_get_current_cuda_stream")) : nullptr;
+  }();
+  STD_TORCH_CHECK(get, "egformer_fast: this torch has no CUDA, so no CUDA kernel can run");
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(get(device, &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
 // Makes the tensor's device current while it lives; `stream` is torch's current one there.
 struct OnDevice {
   explicit OnDevice(const Tensor& tensor)
-      : guard(tensor.get_device_index()),
-        stream(static_cast<cudaStream_t>(
-            torch::stable::accelerator::getCurrentStream(tensor.get_device_index()).nativeHandle())) {}
+      : guard(tensor.get_device_index()), stream(current_stream(tensor.get_device_index())) {}
   torch::stable::accelerator::DeviceGuard guard;
   cudaStream_t stream;
 };
@@ -51,7 +64,7 @@ inline Tensor scratch_memory(const Tensor& like, int64_t floats) {
 template <size_t kOutputs, class... Arguments>
 auto call_reference(const char* name, const Arguments&... arguments) {
   std::array<StableIValue, std::max(sizeof...(Arguments), kOutputs)> stack{torch::stable::detail::from(arguments)...};
-  STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(name, "", stack.data(), TORCH_ABI_VERSION));
   return [&]<size_t... kIndex>(std::index_sequence<kIndex...>) {
     return std::make_tuple(torch::stable::detail::to<Tensor>(stack[kIndex])...);
   }(std::make_index_sequence<kOutputs>{});
