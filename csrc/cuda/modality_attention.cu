@@ -47,22 +47,30 @@ struct Softmax {
   // Products <q, k> of `count` keys to probabilities relative to the largest logit so far.
   __device__ void update(typename F::Logits& logits, typename P::Rows& result, float scale, float prior,
                          int64_t count) {
+    if (!(scale > 0.0f)) scale = scale_products(logits, scale);
+    if (count < F::kColumns) P::clear_columns(logits, static_cast<int>(count), -INFINITY);
     for (int i = 0; i < P::kRowSlots; ++i) {
-      float next = -INFINITY;
-      for (int j = 0; j < F::Logits::kColumnSlots; ++j) {
-        float& s = logits.at(i, j);
-        s = P::column(j) < count ? fmaf(s, scale, prior) : -INFINITY;
-        next = fmaxf(next, s);
-      }
-      next = fmaxf(largest[i], P::row_max(next));
+      float top = -INFINITY;
+      for (int j = 0; j < F::Logits::kColumnSlots; ++j) top = fmaxf(top, logits.at(i, j));
+      const float next = fmaxf(largest[i], fmaf(P::row_max(top), scale, prior));
       const float base = next == -INFINITY ? 0.0f : next;  // -inf - -inf would be NaN
       const float fade = exp_negative(largest[i] - base);
       float sum = 0.0f;
-      for (int j = 0; j < F::Logits::kColumnSlots; ++j) sum += logits.at(i, j) = exp_negative(logits.at(i, j) - base);
+      for (int j = 0; j < F::Logits::kColumnSlots; ++j) {
+        sum += logits.at(i, j) = exp_logit<T>(logits.at(i, j), scale, prior, base);
+      }
       total[i] = total[i] * fade + sum;
       largest[i] = next;
       result.scale_row(i, fade);
     }
+  }
+
+  // The largest logit is that of the largest product where the scale is positive; any other is applied beforehand.
+  static __device__ float scale_products(typename F::Logits& logits, float scale) {
+    for (int i = 0; i < P::kRowSlots; ++i) {
+      for (int j = 0; j < F::Logits::kColumnSlots; ++j) logits.at(i, j) *= scale;
+    }
+    return 1.0f;
   }
 
   // Divides the rows; lse of the first `count` rows at `lse`.
@@ -86,16 +94,18 @@ __global__ void __launch_bounds__(kAttentionThreads) modality_attention_kernel(A
   float* scratch = reinterpret_cast<float*>(values + F::kColumns * D);
   const QueryBlock at = query_block(p, F::kRows);
 
+  const T *k = head_of<T>(p.k, p.k_strides, at.sample, at.head), *v = head_of<T>(p.v, p.v_strides, at.sample, at.head);
   typename P::Rows result;
   Softmax<T, D> softmax;
   KeyTile tile = first_tile(p, at.sample);
-  load_queries<T, D, F::kRows>(queries, p.q, p.q_strides, p, at.sample, at.head, at.first);
-  if (tile.slot < p.slots) load_keys<T, D, F::kColumns>(keys, p.k, p.k_strides, p, at.sample, at.head, tile);
+  load_queries<T, D, F::kRows>(queries, head_of<T>(p.q, p.q_strides, at.sample, at.head), p.q_strides, p.queries,
+                               at.first);
+  if (tile.slot < p.slots) load_keys<T, D, F::kColumns>(keys, k, p.k_strides, p.keys, tile);
   cp_async_commit();
   while (tile.slot < p.slots) {
     cp_async_wait<0>();
     __syncthreads();  // keys are there, and no warp still reads values
-    load_keys<T, D, F::kColumns>(values, p.v, p.v_strides, p, at.sample, at.head, tile);
+    load_keys<T, D, F::kColumns>(values, v, p.v_strides, p.keys, tile);
     cp_async_commit();
     typename F::Logits logits;
     P::multiply(logits, queries, keys);
@@ -103,7 +113,7 @@ __global__ void __launch_bounds__(kAttentionThreads) modality_attention_kernel(A
     cp_async_wait<0>();
     __syncthreads();  // values are there, and no warp still reads keys
     tile = next_tile(p, at.sample, tile, F::kColumns);
-    if (tile.slot < p.slots) load_keys<T, D, F::kColumns>(keys, p.k, p.k_strides, p, at.sample, at.head, tile);
+    if (tile.slot < p.slots) load_keys<T, D, F::kColumns>(keys, k, p.k_strides, p.keys, tile);
     cp_async_commit();
     P::accumulate(result, logits, values, scratch);
   }

@@ -61,11 +61,14 @@ __global__ void __launch_bounds__(kAttentionThreads, Backward<T, D>::kQueriesBlo
   float* scratch = reinterpret_cast<float*>(values + kKeys * D);
   const QueryBlock at = query_block(p, B::kRows);
   const int64_t head = at.sample * p.heads + at.head;
+  const T *k = head_of<T>(p.k, p.k_strides, at.sample, at.head), *v = head_of<T>(p.v, p.v_strides, at.sample, at.head);
 
   KeyTile tile = first_tile(p, at.sample);
-  load_queries<T, D, B::kRows>(queries, p.q, p.q_strides, p, at.sample, at.head, at.first);
-  load_queries<T, D, B::kRows>(grads, b.d_out, b.d_out_strides, p, at.sample, at.head, at.first);
-  if (tile.slot < p.slots) load_keys<T, D, kKeys>(values, p.v, p.v_strides, p, at.sample, at.head, tile);
+  load_queries<T, D, B::kRows>(queries, head_of<T>(p.q, p.q_strides, at.sample, at.head), p.q_strides, p.queries,
+                               at.first);
+  load_queries<T, D, B::kRows>(grads, head_of<T>(b.d_out, b.d_out_strides, at.sample, at.head), b.d_out_strides,
+                               p.queries, at.first);
+  if (tile.slot < p.slots) load_keys<T, D, kKeys>(values, v, p.v_strides, p.keys, tile);
   cp_async_commit();
   float lse[P::kRowSlots], delta[P::kRowSlots];
   for (int i = 0; i < P::kRowSlots; ++i) {
@@ -77,7 +80,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Backward<T, D>::kQueriesBlo
   while (tile.slot < p.slots) {
     cp_async_wait<0>();
     __syncthreads();  // values are there, and no warp still reads keys
-    load_keys<T, D, kKeys>(keys, p.k, p.k_strides, p, at.sample, at.head, tile);
+    load_keys<T, D, kKeys>(keys, k, p.k_strides, p.keys, tile);
     cp_async_commit();
     typename B::KeyWeights logits, d_logits;
     P::multiply(d_logits, grads, values);
@@ -86,15 +89,16 @@ __global__ void __launch_bounds__(kAttentionThreads, Backward<T, D>::kQueriesBlo
     cp_async_wait<0>();
     __syncthreads();  // keys are there, and no warp still reads values
     tile = next_tile(p, at.sample, tile, kKeys);
-    if (tile.slot < p.slots) load_keys<T, D, kKeys>(values, p.v, p.v_strides, p, at.sample, at.head, tile);
+    if (tile.slot < p.slots) load_keys<T, D, kKeys>(values, v, p.v_strides, p.keys, tile);
     cp_async_commit();
     P::multiply(logits, queries, keys);
     for (int i = 0; i < P::kRowSlots; ++i) {
       for (int j = 0; j < B::KeyWeights::kColumnSlots; ++j) {
-        const float s = P::column(j) < count ? fmaf(logits.at(i, j), p.scale, prior) : -INFINITY;
-        logits.at(i, j) = exp_negative(s - lse[i]) * (d_logits.at(i, j) - delta[i]);
+        const float weight = exp_logit<T>(logits.at(i, j), p.scale, prior, lse[i]);
+        logits.at(i, j) = weight * (d_logits.at(i, j) - delta[i]);
       }
     }
+    if (count < kKeys) P::clear_columns(logits, static_cast<int>(count), 0.0f);
     P::accumulate(d_q, logits, keys, scratch);
   }
   cp_async_wait<0>();
@@ -128,6 +132,7 @@ struct KeyGradients {
   const AttentionParams& p;
   const Plan& plan;
   const KeyBlock& at;
+  const T *q, *d_out;  // of the sample and head
   T *keys, *values;
   unsigned char* stages;
   float* scratch;
@@ -140,8 +145,8 @@ struct KeyGradients {
 
   __device__ void load_stage(int stage, int64_t tile) const {
     const int64_t first = tile * kQueries;
-    load_queries<T, D, kQueries>(queries(stage), p.q, p.q_strides, p, at.sample, at.head, first);
-    load_queries<T, D, kQueries>(grads(stage), b.d_out, b.d_out_strides, p, at.sample, at.head, first);
+    load_queries<T, D, kQueries>(queries(stage), q, p.q_strides, p.queries, first);
+    load_queries<T, D, kQueries>(grads(stage), d_out, b.d_out_strides, p.queries, first);
     const int64_t row = (at.sample * p.heads + at.head) * plan.rows + first;
     const int term = threadIdx.x * 4;
     if (term < kQueries) {
@@ -152,14 +157,12 @@ struct KeyGradients {
   }
 
   // Adds one slot; returns this thread's share of its d_bias. The next slot starts with stage 0 again: a barrier of the
-  // block must come between.
+  // block must come between. Rows behind the last key are zeros; what comes of them stays in them and is left out.
   __device__ float add_slot(int64_t slot) {
     const int64_t tiles = ceil_div(p.queries, kQueries);
     const int64_t begin = tiles * at.part / plan.parts, end = tiles * (at.part + 1) / plan.parts;
-    float prior[P::kRowSlots], sum = 0.0f;
-    for (int i = 0; i < P::kRowSlots; ++i) {
-      prior[i] = at.tile * B::kRows + P::row(i) < p.keys ? prior_of(p, at.sample, slot) : -INFINITY;
-    }
+    const float prior = prior_of(p, at.sample, slot);
+    float sums[P::kRowSlots] = {}, sum = 0.0f;
     if (begin < end) load_stage(0, begin);
     cp_async_commit();
     for (int64_t tile = begin; tile < end; ++tile) {
@@ -168,27 +171,26 @@ struct KeyGradients {
       __syncthreads();  // this tile is there, and no warp still reads the other stage
       if (tile + 1 < end) load_stage(1 - stage, tile + 1);
       cp_async_commit();
-      sum += add_tile(stage, prior);
+      add_tile(stage, prior, sums);
     }
+    for (int i = 0; i < P::kRowSlots; ++i) sum += at.tile * B::kRows + P::row(i) < p.keys ? sums[i] : 0.0f;
     return sum;
   }
 
-  __device__ float add_tile(int stage, const float (&prior)[P::kRowSlots]) {
+  __device__ void add_tile(int stage, float prior, float (&sums)[P::kRowSlots]) {
     typename B::QueryWeights weights, d_logits;
     P::multiply(weights, keys, queries(stage));
     P::multiply(d_logits, values, grads(stage));
-    float sum = 0.0f;
     for (int j = 0; j < B::QueryWeights::kColumnSlots; ++j) {
       const float lse_j = load_shared(lse(stage) + P::column(j)), delta_j = load_shared(delta(stage) + P::column(j));
       for (int i = 0; i < P::kRowSlots; ++i) {
-        weights.at(i, j) = exp_negative(fmaf(weights.at(i, j), p.scale, prior[i]) - lse_j);
+        weights.at(i, j) = exp_logit<T>(weights.at(i, j), p.scale, prior, lse_j);
         d_logits.at(i, j) = weights.at(i, j) * (d_logits.at(i, j) - delta_j);
-        sum += d_logits.at(i, j);
+        sums[i] += d_logits.at(i, j);
       }
     }
     P::accumulate(d_v, weights, grads(stage), scratch);
     P::accumulate(d_k, d_logits, queries(stage), scratch);
-    return sum;
   }
 };
 
@@ -203,14 +205,24 @@ __global__ void __launch_bounds__(kAttentionThreads, Backward<T, D>::kKeysBlocks
   unsigned char* stages = reinterpret_cast<unsigned char*>(values + B::kRows * D);
   const int64_t tiles = ceil_div(p.keys, B::kRows);
   const KeyBlock at = key_block(p, tiles, plan.parts);
-  KeyGradients<T, D> sums{b,  p, plan, at, keys, values, stages, reinterpret_cast<float*>(stages + 2 * B::kStage),
-                          {}, {}};
+  KeyGradients<T, D> sums{b,
+                          p,
+                          plan,
+                          at,
+                          head_of<T>(p.q, p.q_strides, at.sample, at.head),
+                          head_of<T>(b.d_out, b.d_out_strides, at.sample, at.head),
+                          keys,
+                          values,
+                          stages,
+                          reinterpret_cast<float*>(stages + 2 * B::kStage),
+                          {},
+                          {}};
 
   int64_t slot = slot_naming(p, at.sample, at.modality, 0);
   if (slot < p.slots) {
     const KeyTile tile{slot, at.modality, at.tile * B::kRows};
-    load_keys<T, D, B::kRows>(keys, p.k, p.k_strides, p, at.sample, at.head, tile);
-    load_keys<T, D, B::kRows>(values, p.v, p.v_strides, p, at.sample, at.head, tile);
+    load_keys<T, D, B::kRows>(keys, head_of<T>(p.k, p.k_strides, at.sample, at.head), p.k_strides, p.keys, tile);
+    load_keys<T, D, B::kRows>(values, head_of<T>(p.v, p.v_strides, at.sample, at.head), p.v_strides, p.keys, tile);
   }
   for (; slot < p.slots; slot = slot_naming(p, at.sample, at.modality, slot + 1)) {
     const float sum = block_sum(sums.add_slot(slot));  // has the barrier that add_slot asks for

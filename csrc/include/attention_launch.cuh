@@ -37,7 +37,8 @@ inline void check_attention(const AttentionParams& p, size_t size) {
   check_aligned("k", p.k, p.k_strides, size);
   check_aligned("v", p.v, p.v_strides, size);
   check_aligned("out", p.out, {}, size);
-  if (p.index == nullptr && p.slots != p.modalities) {
+  // An index of no element may have no address.
+  if (p.index == nullptr && p.slots != p.modalities && p.batch * p.slots > 0) {
     refuse_attention("without index, slots must be modalities = " + std::to_string(p.modalities) + ", got " +
                      std::to_string(p.slots));
   }

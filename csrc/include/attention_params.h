@@ -57,7 +57,7 @@ inline int64_t key_tiles(const AttentionParams& p, int64_t tile) { return ceil_d
 // Keys are few (a pooled map has 64 a modality) where queries are many, so the blocks that own a tile of keys are cut
 // along the queries until a large GPU has work. From the shape alone: the same bits on every device.
 inline int64_t query_parts(const AttentionParams& p) {
-  constexpr int64_t kBlocks = 512, kQueriesOfPart = 256;
+  constexpr int64_t kBlocks = 384, kQueriesOfPart = 256;
   const int64_t blocks = std::max<int64_t>(1, p.batch * p.slots * p.heads * key_tiles(p, kRowPadding));
   return std::clamp<int64_t>(kBlocks / blocks, 1, std::max<int64_t>(1, p.queries / kQueriesOfPart));
 }

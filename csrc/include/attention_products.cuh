@@ -5,6 +5,7 @@
 //   Rows               (rows x D) in registers: the accumulated output
 //   multiply(w, a, b)         w = a b^T            a, b: tiles in shared memory
 //   accumulate(r, w, b, s)    r += w b             s: scratch of kScratch<kColumns> floats
+//   clear_columns(w, n, x)    x in the columns behind the first n
 //   row_max, row_sum          over the lanes that share a row
 //   save(r, tile, out, n)     the first n rows to dense global memory; `tile` is overwritten by its own warp alone
 //
@@ -28,11 +29,24 @@ __device__ float sum_over(float value) {
   return value;
 }
 
+// What both kinds share.
+template <class P>
+struct ProductsBase {
+  template <class Weights>
+  static __device__ void clear_columns(Weights& w, int count, float value) {
+    for (int j = 0; j < Weights::kColumnSlots; ++j) {
+      for (int i = 0; i < P::kRowSlots; ++i) {
+        if (P::column(j) >= count) w.at(i, j) = value;
+      }
+    }
+  }
+};
+
 // ---- mma.sync m16n8k16, float32 accumulation: a warp owns 16 rows ----------------------------------------------
 // In the fragment of a 16 x 8 product lane 4g + t holds (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1). Two of them
 // side by side, rounded to T, are the left operand of the next product: weights never pass through memory.
 template <class T, int D>
-struct TensorCores {
+struct TensorCores : ProductsBase<TensorCores<T, D>> {
   static constexpr int kRows = kAttentionThreads / 2, kRowSlots = 2;
   template <int kColumns>
   static constexpr int kScratch = 0;
@@ -128,7 +142,7 @@ struct TensorCores {
 // Thread 16 y + x holds rows y + 8i and columns x + 16j of weights, and chunks x + 16c of the output rows. Rows shorter
 // than 16 chunks leave lanes over: these take other keys, and their sums are joined in save.
 template <int D>
-struct PlainFma {
+struct PlainFma : ProductsBase<PlainFma<D>> {
   using T = float;
   using Block = Tile<float, D>;
   static constexpr int kRowSlots = D <= 64 ? 8 : 4, kRows = 8 * kRowSlots;  // 128 registers of output do not fit

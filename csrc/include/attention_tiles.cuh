@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "attention_params.h"
 #include "device.cuh"
@@ -26,14 +27,22 @@ struct Tile {
   }
 
   // kRows rows at source, stride elements apart, by the whole block; zeros behind the first `count`. Those are plain
-  // stores: like the copies they are seen after cp_async_wait and a barrier.
+  // stores: like the copies they are seen after cp_async_wait and a barrier. A thread keeps its chunk of the row and
+  // goes down kStep rows at a time, in a loop of constant length: it stands in the inner loops of all kernels.
   template <int kRows>
-  static __device__ void load(T* tile, const T* source, int64_t stride, int64_t count) {
-    for (int i = threadIdx.x; i < kRows * kChunks; i += kAttentionThreads) {
-      const int row = i / kChunks, chunk = i % kChunks;
-      T* to = tile + offset(row, chunk);
-      if (row < count) {
-        cp_async_16(to, source + row * stride + chunk * kChunk);
+  static __device__ __forceinline__ void load(T* tile, const T* source, int64_t stride, int64_t count) {
+    constexpr int kStep = kAttentionThreads / kChunks, kRounds = kRows < kStep ? 1 : kRows / kStep;
+    static_assert(kAttentionThreads % kChunks == 0 && (kRows < kStep || kRows % kStep == 0));
+    const int first = threadIdx.x / kChunks, chunk = threadIdx.x % kChunks;
+    if (kRows < kStep && first >= kRows) return;
+    const T* from = source + first * stride + chunk * kChunk;
+    const int rows = count < kRows ? static_cast<int>(count) : kRows;
+    T* const start = tile + offset(first, chunk);
+    for (int round = 0; round < kRounds; ++round, from += kStep * stride) {
+      // The permutation repeats itself every 8 rows.
+      T* to = kStep % 8 == 0 ? start + round * kStep * D : tile + offset(first + round * kStep, chunk);
+      if (first + round * kStep < rows) {
+        cp_async_16(to, from);
       } else {
         store_shared(reinterpret_cast<uint4*>(to), make_uint4(0, 0, 0, 0));
       }
@@ -54,6 +63,17 @@ __device__ inline QueryBlock query_block(const AttentionParams& p, int rows) {
 // e^x of a difference to a maximum or a logsumexp: x is small where the result matters, so that the product with
 // log2(e) rounds nothing that counts; logits scaled by it beforehand would lose an ulp of their own size.
 __device__ inline float exp_negative(float x) { return exp2_approx(x * 1.4426950408889634f); }
+
+// e^(scale product + prior - base). Of 16-bit types, whose probabilities are rounded to 8 or 11 bits, in one fma and
+// one power: what does not depend on the product is computed once a row.
+template <class T>
+__device__ __forceinline__ float exp_logit(float product, float scale, float prior, float base) {
+  if constexpr (std::is_same_v<T, float>) {
+    return exp_negative(fmaf(product, scale, prior) - base);
+  } else {
+    return exp2_approx(fmaf(product, scale * 1.4426950408889634f, (prior - base) * 1.4426950408889634f));
+  }
+}
 
 // ---- kept slots ------------------------------------------------------------------------------------------------
 
@@ -82,17 +102,20 @@ __device__ inline KeyTile next_tile(const AttentionParams& p, int64_t sample, Ke
   return at.first < p.keys ? at : first_tile(p, sample, at.slot + 1);
 }
 
-template <class T, int D, int kColumns>
-__device__ void load_keys(T* tile, const void* keys, const KeyStrides& s, const AttentionParams& p, int64_t sample,
-                          int64_t head, const KeyTile& at) {
-  const int64_t row = sample * s.batch + at.modality * s.modality + head * s.head + at.first * s.row;
-  Tile<T, D>::template load<kColumns>(tile, static_cast<const T*>(keys) + row, s.row, p.keys - at.first);
+// Where the rows of a sample and head begin; of one tile of them the block loads kRows.
+template <class T, class Strides>
+__device__ const T* head_of(const void* rows, const Strides& s, int64_t sample, int64_t head) {
+  return static_cast<const T*>(rows) + sample * s.batch + head * s.head;
 }
 template <class T, int D, int kRows>
-__device__ void load_queries(T* tile, const void* queries, const QueryStrides& s, const AttentionParams& p,
-                             int64_t sample, int64_t head, int64_t first) {
-  const int64_t row = sample * s.batch + head * s.head + first * s.row;
-  Tile<T, D>::template load<kRows>(tile, static_cast<const T*>(queries) + row, s.row, p.queries - first);
+__device__ __forceinline__ void load_keys(T* tile, const T* head, const KeyStrides& s, int64_t count,
+                                          const KeyTile& at) {
+  Tile<T, D>::template load<kRows>(tile, head + at.modality * s.modality + at.first * s.row, s.row, count - at.first);
+}
+template <class T, int D, int kRows>
+__device__ __forceinline__ void load_queries(T* tile, const T* head, const QueryStrides& s, int64_t count,
+                                             int64_t first) {
+  Tile<T, D>::template load<kRows>(tile, head + first * s.row, s.row, count - first);
 }
 
 }  // namespace egformer

@@ -46,7 +46,7 @@ def refusal(backend: str, device_type: str) -> str | None:
     if (device_type == "cuda") == on_cpu:
         return f"serves {'the CPU' if on_cpu else 'a GPU'}, not tensors on {device_type}"
     if backend == "triton":
-        return _triton_absence()
+        return _known_triton_absence()
     if backend in _ext.backends:
         return None
     if backend == "cpu" or _ext.absence:
@@ -66,6 +66,15 @@ def _triton_absence() -> str | None:
     if torch.version.hip is None and capability < (8, 0):
         return f"the GPU has compute capability {capability[0]}.{capability[1]}, the kernels need 8.0"
     return None
+
+
+def _known_triton_absence() -> str | None:
+    return _triton_absence()
+
+
+# torch.compile takes the answer for a constant: not every release traces questions about the device. This is what
+# torch.compiler.assume_constant_result does, which imports the compiler.
+_known_triton_absence._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def choose(device_type: str) -> tuple[str, dict[str, str]]:

@@ -6,7 +6,8 @@
 `query_gradient`: a program owns a block of queries, scans the slots as forward does, and leaves one partial sum of
 d_bias per slot. `key_gradients`: a program owns a block of one modality's keys and scans the queries, once, also where
 several slots hold the modality: they share logits and dP and differ in bias alone, so that the sum of their
-probabilities is that of one slot with bias logsumexp.
+probabilities is that of one slot with bias logsumexp. Keys are few (a pooled map) where queries are many, so the
+queries are cut into parts, each of which leaves its sums in memory, until a large GPU has programs enough.
 """
 
 import triton
@@ -91,14 +92,15 @@ def _prior_of(index, bias, b, m, slots, dtype: tl.constexpr, K_PAD: tl.constexpr
 @triton.jit
 def key_gradients(
     q, k, v, index, bias, d_out, lse, delta, d_k, d_v, scale: tl.float64, heads, queries, keys, modalities, slots,
-    blocks, q_b, q_h, q_n, q_d, k_b, k_m, k_h, k_n, k_d, v_b, v_m, v_h, v_n, v_d, D: tl.constexpr,
+    blocks, parts, q_b, q_h, q_n, q_d, k_b, k_m, k_h, k_n, k_d, v_b, v_m, v_h, v_n, v_d, D: tl.constexpr,
     D_PAD: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
     K_PAD: tl.constexpr,
 ):  # fmt: skip
     dtype: tl.constexpr = lse.dtype.element_ty
-    bmh = (tl.program_id(0) // blocks).to(tl.int64)
+    part, place = tl.program_id(0) % parts, tl.program_id(0) // parts
+    bmh = (place // blocks).to(tl.int64)
     h, m, b = bmh % heads, bmh // heads % modalities, bmh // heads // modalities
-    token = (tl.program_id(0) % blocks).to(tl.int64) * KEYS + tl.arange(0, KEYS)
+    token = (place % blocks).to(tl.int64) * KEYS + tl.arange(0, KEYS)
     d = tl.arange(0, D_PAD)
     n = tl.arange(0, QUERIES).to(tl.int64)
     factor = to_type(scale, dtype)
@@ -112,8 +114,10 @@ def key_gradients(
     q_head = q + b * q_b + h * q_h
     key_sum = tl.zeros((KEYS, D_PAD), dtype)
     value_sum = tl.zeros((KEYS, D_PAD), dtype)
-    for first in range(0, tl.where(live, queries, 0), QUERIES):
-        start = tl.cast(first, tl.int64)
+    tiles = tl.cdiv(queries, QUERIES)
+    begin, end = tiles * part // parts, tiles * (part + 1) // parts
+    for tile in range(begin, tl.where(live, end, begin)):
+        start = tl.cast(tile, tl.int64) * QUERIES
         left = queries - start
         q_tile = load_tokens(q_head + start * q_n, n, left, q_n, d, q_d, D, D_PAD, UPCAST)
         pull = load_tokens(d_out + (rows + start) * D, n, left, D, d, 1, D, D_PAD, UPCAST)
@@ -125,6 +129,7 @@ def key_gradients(
         slope = p * (product(v_tile, tl.trans(pull), PRECISION, dtype) - mean[None, :])
         key_sum += product(slope.to(q_tile.dtype), q_tile, PRECISION, dtype)
     inside = (token < keys)[:, None] & (d < D)[None, :]
+    bmh += part.to(tl.int64) * (tl.num_programs(0) // (blocks * parts))
     target = (bmh * keys + token)[:, None] * D + d[None, :]
     tl.store(d_k + target, (key_sum * factor).to(d_k.dtype.element_ty), mask=inside)
     tl.store(d_v + target, value_sum.to(d_v.dtype.element_ty), mask=inside)

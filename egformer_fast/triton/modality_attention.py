@@ -97,6 +97,11 @@ def _blocks(kernel: str, shared: dict[str, Any], run: Callable[[Config], object]
     return _autotune.blocks(kernel, q, k, slots, dim, precision, run)
 
 
+def _query_parts(programs: int, queries: int) -> int:
+    """Into how many parts the scan over the queries is cut. From the shape alone: the same bits on every GPU."""
+    return max(1, min(512 // max(1, programs), queries // 256))
+
+
 def modality_attention(
     q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
@@ -141,14 +146,19 @@ def modality_attention_backward(
         block, key_block, warps, stages = choice
         blocks, key_blocks = math.ceil(queries / block), math.ceil(keys / key_block)
         partial = None if bias is None else lse.new_empty((batch, slots, heads, blocks))
+        parts = _query_parts(batch * slots * heads * key_blocks, queries)
+        sums = [t if parts == 1 else lse.new_empty((parts, *t.shape)) for t in (d_k, d_v)]
         sizes = {"QUERIES": block, "KEYS": key_block, "num_warps": warps, "num_stages": stages}
         launch(
             backward.query_gradient, batch * heads * blocks, **shared, **sizes, d_q=d_q, partial=partial, blocks=blocks
         )  # fmt: skip
         launch(
-            backward.key_gradients, batch * modalities * heads * key_blocks, **shared, **sizes, d_k=d_k, d_v=d_v,
-            blocks=key_blocks, K_PAD=triton.next_power_of_2(max(1, slots)),
+            backward.key_gradients, batch * modalities * heads * key_blocks * parts, **shared, **sizes, d_k=sums[0],
+            d_v=sums[1], blocks=key_blocks, parts=parts, K_PAD=triton.next_power_of_2(max(1, slots)),
         )  # fmt: skip
+        if parts > 1:
+            for gradient, part in zip((d_k, d_v), sums, strict=True):
+                gradient.copy_(part.sum(0))
         return partial
 
     partial = pull(_blocks("backward", shared, pull))

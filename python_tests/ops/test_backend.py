@@ -50,6 +50,14 @@ def test_use_backend_nests_and_restores():
     assert _backend._forced == before
 
 
+def test_refusals_can_be_asked_for_in_a_graph():
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        return x + (1 if _backend.refusal("triton", "cuda") is None else 2)
+
+    x = torch.zeros(2)
+    torch.testing.assert_close(torch.compile(shifted, fullgraph=True, backend="eager")(x), shifted(x))
+
+
 def test_environment_forces_a_backend():
     code = "from egformer_fast.ops import _backend; print(_backend.choose('cpu')[0])"
     assert run(code, EGFORMER_BACKEND="reference").stdout.strip() == "reference"

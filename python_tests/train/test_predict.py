@@ -77,7 +77,8 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_eval_writes_the_report_that_evaluate_gives(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = call(capsys, "eval", "--checkpoint", run_folder, "--split", "test", "--batch-size", 2)
+    options = ("--split", "test", "--batch-size", 2, "--device", "cpu")
+    status, out, _ = call(capsys, "eval", "--checkpoint", run_folder, *options)
     path = run_folder / "checkpoints" / "best" / "eval-test.json"
     assert status == 0
     assert "tiny, split test: 4 frame(s)" in out

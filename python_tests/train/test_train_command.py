@@ -128,8 +128,13 @@ def test_a_whole_run_its_folder_and_what_resuming_allows(config: Path, capsys: p
     ],
 )
 def test_mistakes_are_one_line_before_any_folder_is_made(
-    config: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+    config: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    message: str,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     run = config.parent / "run"
     sets = [part for override in overrides for part in ("--set", override)]
     assert message in refusal(capsys, "--config", config, "--output", run, *sets)
