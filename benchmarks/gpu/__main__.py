@@ -23,7 +23,7 @@ from benchmarks.gpu.part import ROOT, Part, watched
 from benchmarks.ops_cases import OPS
 from benchmarks.registry import RESULTS
 
-SHARES = {"modality_attention": 3.0, "modality_drop": 1.0, "modality_score": 1.0}  # of the time for ops
+SHARES = {"modality_attention": 2.0, "modality_drop": 1.0, "modality_score": 1.0}  # of the time for ops
 
 
 def parsed(words: list[str] | None) -> argparse.Namespace:

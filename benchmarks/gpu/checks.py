@@ -128,8 +128,8 @@ def run_tests(part: Part) -> int:
     if part.tiny:
         jobs = [Job(name, FILES[1], f"{name}-{kind}{TINY}") for name in backends]
     else:
-        jobs = [Job(name, file, f"{name}-{kind}") for name in backends for file in FILES]
-        jobs.append(Job("choice", "test_backend.py", None))
+        jobs = [Job("choice", "test_backend.py", None)]
+        jobs += [Job(name, file, f"{name}-{kind}") for name in backends for file in FILES]
     return finish(part, jobs, 1 if part.tiny else max(1, min(8, (os.cpu_count() or 1) // 2)))
 
 

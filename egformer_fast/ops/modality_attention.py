@@ -232,8 +232,11 @@ def _gradients(ctx: Any, backward: Any, d_out: Tensor | None, _: None) -> Any:
     if d_out is None:
         return (None,) * 6
     d_q, d_k, d_v, d_bias = backward(d_out, *ctx.saved_tensors, ctx.scale)
-    has_bias = ctx.saved_tensors[4] is not None
-    return d_q, d_k, d_v, None, d_bias if has_bias else None, None
+    bias = ctx.saved_tensors[4]
+    if bias is None:
+        return d_q, d_k, d_v, None, None, None
+    # A softmax over one slot does not see a shift of it: what a kernel sums up is rounding.
+    return d_q, d_k, d_v, None, torch.zeros_like(bias) if bias.shape[1] == 1 else d_bias, None
 
 
 _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor? index, Tensor? bias"

@@ -62,18 +62,20 @@ MUTATIONS = [
         # The walk over the slots, and what is read of memory.
         (TILES, "return m >= 0 && m < p.modalities ? m : -1;", "return m >= 0 ? m % p.modalities : -1;"),
         (TILES, "first_tile(p, sample, at.slot + 1)", "first_tile(p, sample, at.slot + 2)"),
-        (TILES, "if (row < count) {", "if (row <= count) {"),
+        (TILES, "round * kStep < rows", "round * kStep <= rows"),
+        (TILES, "kStep % 8 == 0 ?", "true ?"),
         (TILES, "row / kRowsOfLine & kMask", "row / kRowsOfLine & kMask & 0"),
         (TILES, "blockIdx.x % tiles * rows}", "blockIdx.x % tiles * (rows - 1)}"),
         # Forward.
         (ATTENTION, "    cp_async_wait<0>();\n    __syncthreads();  // keys are there", "    __syncthreads();  //"),
         (ATTENTION, "    __syncthreads();  // values are there, and no warp still reads keys\n", ""),
         (ATTENTION, "prior_of(p, at.sample, tile.slot)", "prior_of(p, at.sample, tile.modality)"),
-        (ATTENTION, "P::column(j) < count", "P::column(j) <= count"),
+        (ATTENTION, "scale = scale_products(logits, scale)", "scale = 0.0f"),
         (ATTENTION, "total[i] * fade + sum", "total[i] + sum"),
         (ATTENTION, "next == -INFINITY ? 0.0f : next", "next"),
         (ATTENTION, "largest[i] + logf(sum)", "logf(sum)"),
-        # Products of tiles: tensor cores, then plain FMA.
+        # Products of tiles: both kinds, tensor cores, plain FMA.
+        (PRODUCTS, "P::column(j) >= count", "P::column(j) > count"),
         (PRODUCTS, "pack<T>(low[2], low[3])", "pack<T>(low[3], low[2])"),
         (PRODUCTS, "16 * n + lane() / 16 * 8 + lane() % 8", "16 * n + lane() % 16"),
         (PRODUCTS, "    __syncwarp();\n    for (int i = lane()", "    for (int i = lane()"),
@@ -88,7 +90,8 @@ MUTATIONS = [
         (BACKWARD, "__syncthreads();  // this tile is there", "//"),
         (BACKWARD, "(d_logits.at(i, j) - delta_j)", "(d_logits.at(i, j) + delta_j)"),
         (BACKWARD, "sums.d_k.scale_row(i, p.scale)", "sums.d_k.scale_row(i, 1.0f)"),
-        (BACKWARD, "prior_of(p, at.sample, slot) : -INFINITY", "prior_of(p, at.sample, slot) : 0.0f"),
+        (BACKWARD, "P::row(i) < p.keys ? sums[i] : 0.0f", "P::row(i) < p.keys ? sums[i] : sums[i]"),
+        (BACKWARD, "if (count < kKeys)", "if (count < 0)"),
         (BACKWARD, "lse(stage) + kQueries", "lse(stage) + kQueries / 2"),
         (BACKWARD, "kept && i < partials", "(kept || true) && i < partials"),
     )

@@ -51,8 +51,11 @@ def test_error_against_float64(shape: tuple[int, ...], dtype: torch.dtype) -> No
     assert_near(lse, exact[1], modality_attention_reference(*args, scale)[1], "lse")
 
 
-def check_gradients(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    args, scale = attention_inputs(*shape, dtype=dtype), shape[5] ** -0.5
+def check_gradients(shape: tuple[int, ...], dtype: torch.dtype, scale: float | None = None, lower: float = 0) -> None:
+    """`lower` is taken off every key, which makes the logits of positive queries low."""
+    args, scale = attention_inputs(*shape, dtype=dtype), shape[5] ** -0.5 if scale is None else scale
+    if lower:
+        args[0], args[1] = args[0].abs() + 1, args[1] - lower
     d_out, got = backward(args, scale)
     exact = reference_backward(*to64((d_out,)), to64(args), scale)
     leaves = [t.clone().requires_grad_() for t in args[:3]]
@@ -64,6 +67,13 @@ def check_gradients(shape: tuple[int, ...], dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("shape", "dtype"), CASES, ids=str)
 def test_gradient_error_against_float64(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     check_gradients(shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("scale", "lower"), [(0.0, 0), (-0.3, 0), (0.25, 30)])
+def test_any_scale_and_low_logits(scale: float, lower: float, dtype: torch.dtype) -> None:
+    """Rows and columns that fill up tiles have the logit of their bias, far above such low ones."""
+    check_gradients((1, 2, 1, 33, 35, 16, 2), dtype, scale, lower)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

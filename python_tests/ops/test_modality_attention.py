@@ -114,6 +114,43 @@ def test_nothing_to_attend_to(device, how):
         assert leaf.grad.isfinite().all() and (leaf.grad[0] == 0).all()
 
 
+def all_gradients(run, values, index, scale):
+    """The output, and gradients of q, k and v."""
+    leaves = [t.detach().clone().requires_grad_() for t in values]
+    out = run(*leaves[:3], index, leaves[3], scale)
+    out = out if isinstance(out, torch.Tensor) else out[0]
+    out.square().sum().backward()
+    return [out, *(leaf.grad for leaf in leaves[:3])]
+
+
+@pytest.mark.parametrize("dtype", DTYPES[2:] + DTYPES[:1], ids=str)
+@pytest.mark.parametrize("scale", [0.0, -0.3])
+def test_a_scale_that_is_not_positive(device, dtype, scale):
+    q, k, v, index, bias = attention_inputs(1, 2, 1, 33, 35, 16, 2, dtype=dtype, device=device)
+    values = [q, k, v, bias]
+    got, plain = (all_gradients(run, values, index, scale) for run in (modality_attention, plain_attention))
+    exact = all_gradients(partial(exact_of, modality_attention), to64(values), index, scale)
+    for name, *three in zip("out q k v".split(), got, exact, plain, strict=True):
+        assert_near(*three, name)
+
+
+def test_low_logits_beside_what_fills_up_tiles(device):
+    """That has the logit of its bias, whose power overflows beside such a logsumexp."""
+    q, k, v, index, bias = attention_inputs(1, 2, 1, 33, 35, 16, 2, dtype=torch.float32, device=device)
+    values = [q.abs() + 1, k - 30, v, bias]
+    got = all_gradients(modality_attention, values, index, 0.25)
+    exact = all_gradients(partial(exact_of, modality_attention), to64(values), index, 0.25)
+    for g, e in zip(got, exact, strict=True):
+        torch.testing.assert_close(g.double(), e, rtol=0, atol=1e-3 * e.abs().max().item())
+
+
+def test_the_bias_of_one_slot_has_no_gradient(device):
+    q, k, v, index, bias = attention_inputs(2, 3, 2, 70, 9, 16, 1, dtype=torch.bfloat16, device=device)
+    bias.requires_grad_()
+    modality_attention(q, k, v, index, bias)[0].sum().backward()
+    assert torch.equal(bias.grad, torch.zeros_like(bias))
+
+
 def test_large_logits_do_not_overflow(device):
     q, k, v, index, bias = attention_inputs(dtype=torch.float32, device=device)
     out, lse = modality_attention(100 * q, 100 * k, v, index, bias)
