@@ -16,7 +16,7 @@
         optional: true                     an absent file is a missing sensor (default false: an error)
         resize: nearest                    nearest or bilinear: where its files have another size than the label
         select: [3]                        channels of the file, from 0, alpha included (default: all but alpha)
-        parts: [sin, cos]                  one channel from each file that {part} in the path gives
+        parts: [before, after]             files that {part} in the path gives, with equal shares of the channels
         angle: once                        kind aolp: the files hold sin and cos of the angle of polarisation (once), or
                                            of twice the angle (twice); two channels, read as the latter
         project: {format: points, ...}     raw recordings, projected into the picture (see raw/projection.py)

@@ -23,7 +23,7 @@ class Modality:
     """One sensor.
 
     mean, std: one number a channel, of scaled values. scale, shift: a scaled value is file value / scale - shift.
-    parts: what {part} in the path stands for, one channel each. select: channels of the file that are read (none: all
+    parts: what {part} in the path stands for, equal shares of the channels. select: channels of the file that are read (none: all
     but alpha). angle: what files of kind aolp hold (see polarisation.py). project: how raw files become a picture.
     """
 
@@ -92,8 +92,9 @@ def _channels(section: Section, kind: str) -> tuple[int, tuple[str, ...], tuple[
     channels = section.integer("channels", fixed or len(parts) or len(select) or 1)
     if channels < 1 or channels != (fixed or channels):
         raise section.error("channels", "wanted 3 for kind rgb, 2 for aolp, else 1 or more", channels)
-    if parts and len(parts) != channels:
-        raise section.error("parts", f"wanted {channels}, one a channel", list(parts))
+    if parts and (channels % len(parts) or (kind == "aolp" and len(parts) != channels)):
+        wanted = "2, one a channel" if kind == "aolp" else f"as many as share {channels} channels evenly"
+        raise section.error("parts", f"wanted {wanted}", list(parts))
     if select and (parts or len(select) != channels or min(select) < 0):
         raise section.error("select", f"wanted {channels} channel numbers from 0, and no `parts`", list(select))
     return channels, parts, select

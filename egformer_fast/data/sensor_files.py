@@ -45,7 +45,7 @@ def read_sensor(path: Path, sensor: Modality, cut: Sequence[int] = NO_CUT) -> np
         return _finished(read_raw(path, sensor.project), path, sensor, cut)
     if not sensor.parts:
         return _finished(read_map(path, sensor.channels, sensor.select), path, sensor, cut)
-    planes = [read_map(file, 1) for file in files]
+    planes = [read_map(file, sensor.channels // len(files)) for file in files]
     for file, plane in zip(files, planes, strict=True):
         if plane.shape != planes[0].shape:
             raise DataError(f"{file}: {_size(plane)} pixels (height x width), but {files[0]} has {_size(planes[0])}")

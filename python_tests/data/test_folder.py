@@ -53,6 +53,23 @@ def test_sample(tmp_path: Path) -> None:
     assert dataset.files(0)["deep"] == tmp_path / "train/7/deep.png"
 
 
+def test_parts_share_the_channels_evenly(tmp_path: Path) -> None:
+    """Two dates of a camera as one sensor: a model compares them from its first layer on."""
+    before, after = image(4, 6, 3), image(4, 6, 3)
+    for name, array in (("before/a", before), ("after/b", after)):
+        save(tmp_path / f"train/{name}_7.png", array)
+    save(tmp_path / "label/train/7.png", image(4, 6) % 2)
+    pair = {"path": "{split}/{part}_{id}.png", "parts": ["before/a", "after/b"], "channels": 6}
+    dataset = FolderDataset(describe(tmp_path, modalities={"s2": pair}))
+    wanted = np.concatenate([before, after], axis=2).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(dataset[0]["inputs"]["s2"], wanted, rtol=1e-6)
+    save(tmp_path / "train/after/b_7.png", image(4, 5, 3))
+    with pytest.raises(DataError, match=r"b_7\.png: 4x5 pixels .height x width., but .*a_7\.png has 4x6"):
+        dataset[0]
+    with pytest.raises(DataError, match="modalities.s2.parts: wanted as many as share 5 channels evenly"):
+        FolderDataset(describe(tmp_path, modalities={"s2": pair | {"channels": 5}}))
+
+
 def test_batches_of_worker_processes_equal_those_without(tmp_path: Path) -> None:
     dataset = FolderDataset(toy(tmp_path, ("1", "2", "3")), cache=True)
     single, double = (next(iter(DataLoader(dataset, 3, num_workers=workers))) for workers in (0, 1))
