@@ -98,7 +98,7 @@ def score(run: Run, runs: Path, minutes: float) -> None:
 def target(run: Run, runs: Path) -> list[str]:
     """Options of `eval` for the frames that are scored."""
     drawn = runs / "scenes" / "away" / "dataset.yaml"
-    data = drawn if run.benchmark == "drawn" else CONFIGS / "data" / "ombria_2021.yaml"
+    data = drawn if run.benchmark == "drawn" else CONFIGS / "data" / "ombria_pairs_2021.yaml"
     return ["--data", str(data), "--split", BENCHMARKS[run.benchmark].split]
 
 

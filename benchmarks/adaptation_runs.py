@@ -91,11 +91,11 @@ BENCHMARKS = {
         beginning=("model.keep=[4,3,2,2]", "train.lr=2e-3", "train.jaccard=0.5"),
     ),
     "ombria": Benchmark(
-        "ombria.yaml",
+        "ombria_pairs.yaml",
         "adapt/ombria.yaml",
         "all",
-        {"start": 26, "source_only": 27, "wide_source": 27, "entropy": 14, "mean_teacher": 14},
-        beginning=("model.keep=[4,3,2,2]", "train.batch_size=8", "train.lr=1e-3"),
+        {"start": 50, "source_only": 50, "wide_source": 50, "entropy": 20, "mean_teacher": 16},
+        beginning=("train.batch_size=8", "train.lr=1e-3"),
     ),
 }
 

@@ -16,8 +16,8 @@
 //   float   16 .. 64     64 x 32       512 D + 12288 bytes: 20 to 44 KiB
 //   float   128          32 x 32       54 KiB
 //
-// Blocks of 4 warps on a multiprocessor (94 to 168 registers, nvcc 13.0, sm_80): 5 in 16 bits at D = 16, 3 at D = 128
-// and in float at D = 16, else 4.
+// Blocks of 4 warps on a multiprocessor (79 to 162 registers, nvcc 13.0, sm_80): in 16 bits 6, 5, 4 and 3 at D = 16,
+// 32, 64 and 128; in float 4.
 #include "attention_launch.cuh"
 #include "attention_products.cuh"
 

@@ -20,7 +20,7 @@
 //   float   16 .. 64     64 x 32   768 D bytes + 12 KiB: to 60 KiB  64 x 32   1024 D bytes + 12.5 KiB: to 76.5 KiB
 //   float   128          32 x 32   70 KiB                           32 x 16   66.25 KiB
 //
-// Blocks of 4 warps on a multiprocessor, by registers (132 to 248, nvcc 13.0, sm_80): 2, for 16-bit types 3 where
+// Blocks of 4 warps on a multiprocessor, by registers (114 to 248, nvcc 13.0, sm_80): 2, for 16-bit types 3 where
 // kQueriesBlocks and kKeysBlocks say so.
 #include "attention_launch.cuh"
 #include "attention_products.cuh"
@@ -94,8 +94,8 @@ __global__ void __launch_bounds__(kAttentionThreads, Backward<T, D>::kQueriesBlo
     P::multiply(logits, queries, keys);
     for (int i = 0; i < P::kRowSlots; ++i) {
       for (int j = 0; j < B::KeyWeights::kColumnSlots; ++j) {
-        const float weight = exp_logit<T>(logits.at(i, j), p.scale, prior, lse[i]);
-        logits.at(i, j) = weight * (d_logits.at(i, j) - delta[i]);
+        float& s = logits.at(i, j);
+        s = exp_logit<T>(s, p.scale, prior, lse[i]) * (d_logits.at(i, j) - delta[i]);
       }
     }
     if (count < kKeys) P::clear_columns(logits, static_cast<int>(count), 0.0f);
@@ -242,17 +242,6 @@ __global__ void __launch_bounds__(kAttentionThreads, Backward<T, D>::kKeysBlocks
     P::save(sums.d_k, keys, plan.d_k + part, count);
     P::save(sums.d_v, values, plan.d_v + part, count);
   }
-}
-
-// A block for each (sample, slot).
-__global__ void __launch_bounds__(kAttentionThreads) sum_bias(AttentionBackwardParams b, Plan plan, int64_t partials) {
-  const AttentionParams& p = b.forward;
-  const bool kept = modality_of(p, blockIdx.x / p.slots, blockIdx.x % p.slots) >= 0;
-  float sum = 0.0f;
-  for (int64_t i = threadIdx.x; kept && i < partials; i += kAttentionThreads)
-    sum += plan.d_bias[blockIdx.x * partials + i];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) b.d_bias[blockIdx.x] = sum;
 }
 
 // ---- launches --------------------------------------------------------------------------------------------------

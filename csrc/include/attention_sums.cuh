@@ -75,4 +75,16 @@ __device__ inline float block_sum(float value) {
   return total;
 }
 
+// A block for each (sample, slot).
+static __global__ void __launch_bounds__(kAttentionThreads)
+    sum_bias(AttentionBackwardParams b, Plan plan, int64_t partials) {
+  const AttentionParams& p = b.forward;
+  const bool kept = modality_of(p, blockIdx.x / p.slots, blockIdx.x % p.slots) >= 0;
+  float sum = 0.0f;
+  for (int64_t i = threadIdx.x; kept && i < partials; i += kAttentionThreads)
+    sum += plan.d_bias[blockIdx.x * partials + i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) b.d_bias[blockIdx.x] = sum;
+}
+
 }  // namespace egformer

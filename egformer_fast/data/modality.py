@@ -23,8 +23,9 @@ class Modality:
     """One sensor.
 
     mean, std: one number a channel, of scaled values. scale, shift: a scaled value is file value / scale - shift.
-    parts: what {part} in the path stands for, equal shares of the channels. select: channels of the file that are read (none: all
-    but alpha). angle: what files of kind aolp hold (see polarisation.py). project: how raw files become a picture.
+    parts: what {part} in the path stands for, equal shares of the channels. select: channels of the file that are read
+    (none: all but alpha). angle: what files of kind aolp hold (see polarisation.py). project: how raw files become a
+    picture.
     """
 
     name: str

@@ -92,15 +92,14 @@ def _prior_of(index, bias, b, m, slots, dtype: tl.constexpr, K_PAD: tl.constexpr
 @triton.jit
 def key_gradients(
     q, k, v, index, bias, d_out, lse, delta, d_k, d_v, scale: tl.float64, heads, queries, keys, modalities, slots,
-    blocks, parts, q_b, q_h, q_n, q_d, k_b, k_m, k_h, k_n, k_d, v_b, v_m, v_h, v_n, v_d, D: tl.constexpr,
+    blocks, q_b, q_h, q_n, q_d, k_b, k_m, k_h, k_n, k_d, v_b, v_m, v_h, v_n, v_d, D: tl.constexpr,
     D_PAD: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
     K_PAD: tl.constexpr,
 ):  # fmt: skip
     dtype: tl.constexpr = lse.dtype.element_ty
-    part, place = tl.program_id(0) % parts, tl.program_id(0) // parts
-    bmh = (place // blocks).to(tl.int64)
+    bmh = (tl.program_id(0) // blocks).to(tl.int64)
     h, m, b = bmh % heads, bmh // heads % modalities, bmh // heads // modalities
-    token = (place % blocks).to(tl.int64) * KEYS + tl.arange(0, KEYS)
+    token = (tl.program_id(0) % blocks).to(tl.int64) * KEYS + tl.arange(0, KEYS)
     d = tl.arange(0, D_PAD)
     n = tl.arange(0, QUERIES).to(tl.int64)
     factor = to_type(scale, dtype)
@@ -114,10 +113,10 @@ def key_gradients(
     q_head = q + b * q_b + h * q_h
     key_sum = tl.zeros((KEYS, D_PAD), dtype)
     value_sum = tl.zeros((KEYS, D_PAD), dtype)
-    tiles = tl.cdiv(queries, QUERIES)
-    begin, end = tiles * part // parts, tiles * (part + 1) // parts
-    for tile in range(begin, tl.where(live, end, begin)):
-        start = tl.cast(tile, tl.int64) * QUERIES
+    part, parts = tl.program_id(1), tl.num_programs(1)
+    tiles = tl.where(live, tl.cdiv(queries, QUERIES), 0)
+    for first in range(tiles * part // parts * QUERIES, tiles * (part + 1) // parts * QUERIES, QUERIES):
+        start = tl.cast(first, tl.int64)
         left = queries - start
         q_tile = load_tokens(q_head + start * q_n, n, left, q_n, d, q_d, D, D_PAD, UPCAST)
         pull = load_tokens(d_out + (rows + start) * D, n, left, D, d, 1, D, D_PAD, UPCAST)
@@ -129,7 +128,7 @@ def key_gradients(
         slope = p * (product(v_tile, tl.trans(pull), PRECISION, dtype) - mean[None, :])
         key_sum += product(slope.to(q_tile.dtype), q_tile, PRECISION, dtype)
     inside = (token < keys)[:, None] & (d < D)[None, :]
-    bmh += part.to(tl.int64) * (tl.num_programs(0) // (blocks * parts))
+    bmh += tl.program_id(1).to(tl.int64) * (tl.num_programs(0) // blocks)
     target = (bmh * keys + token)[:, None] * D + d[None, :]
     tl.store(d_k + target, (key_sum * factor).to(d_k.dtype.element_ty), mask=inside)
     tl.store(d_v + target, value_sum.to(d_v.dtype.element_ty), mask=inside)

@@ -16,13 +16,15 @@ _compiled: list[tuple[str, Any]] | None = None
 _pretended: str | None = None
 
 
-def launch(kernel: Any, programs: int, *args: Any, **options: Any) -> None:
-    """Run `programs` instances of a kernel on the device of its first tensor; inside `compiling`, only compile it."""
+def launch(kernel: Any, programs: int, *args: Any, parts: int = 1, **options: Any) -> None:
+    """Run `programs` instances of a kernel, each in `parts` (its second program id), on the device of its first tensor;
+    inside `compiling`, only compile it."""
+    grid = (programs, parts)
     if _compiled is not None:
-        _compiled.append((kernel.fn.__name__, kernel.warmup(*args, grid=(programs,), **options)))
+        _compiled.append((kernel.fn.__name__, kernel.warmup(*args, grid=grid, **options)))
     elif programs > 0:
         with torch.cuda.device_of(next(a for a in (*args, *options.values()) if isinstance(a, Tensor))):
-            kernel[(programs,)](*args, **options)
+            kernel[grid](*args, **options)
 
 
 @contextmanager

@@ -136,30 +136,29 @@ def modality_attention_backward(
     shared = _shared(q, k, v, index, bias)
     batch, modalities, heads, keys, dim = k.shape
     queries, slots = q.shape[2], shared["slots"]
-    d_q, d_k, d_v = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    d_q = q.new_empty(q.shape)
     d_out, delta = d_out.contiguous(), lse.new_empty(lse.shape)
     launch(backward.row_dots, math.ceil(lse.numel() / 64), d_out, out, delta, lse.numel(), D=dim,
            D_PAD=shared["D_PAD"], ROWS=64)  # fmt: skip
     shared |= {"d_out": d_out, "lse": lse, "delta": delta, "scale": scale}
 
-    def pull(choice: Config) -> Tensor | None:
+    def pull(choice: Config) -> tuple[Tensor | None, Tensor, Tensor]:
         block, key_block, warps, stages = choice
         blocks, key_blocks = math.ceil(queries / block), math.ceil(keys / key_block)
         partial = None if bias is None else lse.new_empty((batch, slots, heads, blocks))
         parts = _query_parts(batch * slots * heads * key_blocks, queries)
-        sums = [t if parts == 1 else lse.new_empty((parts, *t.shape)) for t in (d_k, d_v)]
+        sums = [t.new_empty(t.shape) if parts == 1 else lse.new_empty((parts, *t.shape)) for t in (k, v)]
         sizes = {"QUERIES": block, "KEYS": key_block, "num_warps": warps, "num_stages": stages}
         launch(
             backward.query_gradient, batch * heads * blocks, **shared, **sizes, d_q=d_q, partial=partial, blocks=blocks
         )  # fmt: skip
         launch(
-            backward.key_gradients, batch * modalities * heads * key_blocks * parts, **shared, **sizes, d_k=sums[0],
+            backward.key_gradients, batch * modalities * heads * key_blocks, **shared, **sizes, d_k=sums[0],
             d_v=sums[1], blocks=key_blocks, parts=parts, K_PAD=triton.next_power_of_2(max(1, slots)),
         )  # fmt: skip
         if parts > 1:
-            for gradient, part in zip((d_k, d_v), sums, strict=True):
-                gradient.copy_(part.sum(0))
-        return partial
+            sums = [part.sum(0).to(k.dtype) for part in sums]
+        return partial, sums[0], sums[1]
 
-    partial = pull(_blocks("backward", shared, pull))
+    partial, d_k, d_v = pull(_blocks("backward", shared, pull))
     return d_q, d_k, d_v, lse.new_empty((0,)) if partial is None else partial.sum((2, 3))

@@ -85,6 +85,7 @@ MUTATIONS = [
         (SUMS, "lse == -INFINITY ? INFINITY : lse", "lse"),
         (SUMS, "total[e] += four.value[e]", "total[e] = four.value[e]"),
         (SUMS, "sums[threadIdx.x / 32] = value;\n  __syncthreads();", "sums[threadIdx.x / 32] = value;"),
+        (SUMS, "kept && i < partials", "(kept || true) && i < partials"),
         (BACKWARD, "slot = slot_naming(p, at.sample, at.modality, slot + 1)", "slot = p.slots"),
         (BACKWARD, "tiles * at.part / plan.parts", "int64_t{0}"),
         (BACKWARD, "__syncthreads();  // this tile is there", "//"),
@@ -93,6 +94,5 @@ MUTATIONS = [
         (BACKWARD, "P::row(i) < p.keys ? sums[i] : 0.0f", "P::row(i) < p.keys ? sums[i] : sums[i]"),
         (BACKWARD, "if (count < kKeys)", "if (count < 0)"),
         (BACKWARD, "lse(stage) + kQueries", "lse(stage) + kQueries / 2"),
-        (BACKWARD, "kept && i < partials", "(kept || true) && i < partials"),
     )
 ]
