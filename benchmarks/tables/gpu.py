@@ -1,9 +1,9 @@
-"""Tables of what was measured on GPUs: one set of rows for each chip that has result files."""
+"""Tables of what was measured on GPUs: one for each chip that has result files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.registry import RESULTS
@@ -14,10 +14,16 @@ FOLDER = RESULTS / "gpu"
 WAYS = ("forward", "forward + backward")
 
 
-def parts(name: str) -> Iterator[dict[str, Any]]:
-    """The result files of a part, by chip."""
-    for path in sorted(FOLDER.glob(f"*_{name}.json")):
-        yield json.loads(path.read_text())
+def tables(head: list[str], names: Sequence[str], rows: Callable[[dict[str, Any]], list[list[str]]], unit: str) -> str:
+    """For each chip a table of the rows of the named parts, and the line that says where they come from."""
+    chips: dict[str, list[dict[str, Any]]] = {}
+    for name in names:
+        for path in sorted(FOLDER.glob(f"*_{name}.json")):
+            chips.setdefault(path.stem.removesuffix(f"_{name}"), []).append(json.loads(path.read_text()))
+    return "\n\n".join(
+        markdown(head, [row for part in parts for row in rows(part)]) + f"\n\n{unit}{about(parts[-1])}"
+        for parts in chips.values()
+    )
 
 
 def about(data: dict[str, Any]) -> str:
@@ -33,50 +39,50 @@ def op_cells(row: dict[str, Any]) -> list[str]:
     return [f"{1e6 * best[0]:.0f} {best[1]}", *ours]
 
 
+def op_rows(data: dict[str, Any]) -> list[list[str]]:
+    places: dict[str, dict[str, list[str]]] = {}
+    for row in data["rows"]:
+        place = f"{data['op']}; {row['dtype']}, {row['size']}, {row['batch']}, {row['stage'] + 1}"
+        place += f" ({row['modalities']} to {row['keep']})"
+        places.setdefault(place, {})[row["what"]] = op_cells(row)
+    return [[place, *ways[WAYS[0]], *ways[WAYS[1]]] for place, ways in places.items()]
+
+
 @table
 def gpu_ops() -> str:
     """Every place that was measured both ways; one of ours that failed there has a dash."""
     head = ["op; dtype, size, batch, stage (M to K)"]
     head += [f"{way}: {who}" for way in WAYS for who in ("fastest baseline", "cuda", "triton")]
-    rows, last = [], None
-    for op in OPS:
-        for data in parts(op):
-            places: dict[str, dict[str, list[str]]] = {}
-            for row in data["rows"]:
-                place = f"{row['dtype']}, {row['size']}, {row['batch']}, {row['stage'] + 1}"
-                place += f" ({row['modalities']} to {row['keep']})"
-                places.setdefault(place, {})[row["what"]] = op_cells(row)
-            rows += [[f"{op}; {place}", *ways[WAYS[0]], *ways[WAYS[1]]] for place, ways in places.items()]
-            last = data
-    assert last is not None
-    return markdown(head, rows) + "\n\nMicroseconds, medians. " + about(last)
+    return tables(head, OPS, op_rows, "Microseconds, medians. ")
+
+
+def model_rows(data: dict[str, Any]) -> list[list[str]]:
+    names = [f"{backend} {mode}" for mode in ("eager", "graph") for backend in ("reference", "cuda", "triton")]
+    rows = []
+    for row in data["rows"]:
+        ms = {name: f"{1000 * timing['median_s']:.2f}" for name, timing in row["timings"].items()}
+        place = f"{row['dtype']}, {row['size']}, batch {row['batch']}, keep {', '.join(map(str, row['keep']))}"
+        rows.append([place, *(ms.get(name, "-") for name in names)])
+    return rows
 
 
 @table
 def gpu_model() -> str:
-    rows, last = [], None
-    for data in parts("model"):
-        for row in data["rows"]:
-            ms = {name: f"{1000 * timing['median_s']:.2f}" for name, timing in row["timings"].items()}
-            names = [f"{backend} {mode}" for mode in ("eager", "graph") for backend in ("reference", "cuda", "triton")]
-            keep = ", ".join(map(str, row["keep"]))
-            place = f"{row['dtype']}, {row['size']}, batch {row['batch']}, keep {keep}"
-            rows.append([place, *(ms.get(name, "-") for name in names)])
-        last = data
-    assert last is not None
     head = ["dtype, size, batch, keep"]
     head += [f"{mode}: {who}" for mode in ("eager", "CUDA graph") for who in ("reference", "cuda", "triton")]
-    return markdown(head, rows) + "\n\nMilliseconds, medians. " + about(last)
+    return tables(head, ["model"], model_rows, "Milliseconds, medians. ")
+
+
+def test_rows(data: dict[str, Any]) -> list[list[str]]:
+    counts = ("passed", "failed", "skipped")
+    return [
+        [f"{row['backend']}: {row['file']}", *(str(row[kind]) for kind in counts), row["problem"] or ""]
+        for row in data["rows"]
+    ]
 
 
 @table
 def gpu_tests() -> str:
     """Op tests by backend and file, compute-sanitizer's by backend and tool."""
-    rows, last = [], None
-    for data in [*parts("tests"), *parts("sanitizer")]:
-        for row in data["rows"]:
-            counts = [str(row[kind]) for kind in ("passed", "failed", "skipped")]
-            rows.append([f"{row['backend']}: {row['file']}", *counts, row["problem"] or ""])
-        last = data
-    assert last is not None
-    return markdown(["backend: file", "passed", "failed", "skipped", "problem"], rows) + "\n\n" + about(last)
+    head = ["backend: file", "passed", "failed", "skipped", "problem"]
+    return tables(head, ["tests", "sanitizer"], test_rows, "")
