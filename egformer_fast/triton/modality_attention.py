@@ -98,7 +98,7 @@ def _blocks(kernel: str, shared: dict[str, Any], run: Callable[[Config], object]
 
 
 def _query_parts(programs: int, queries: int) -> int:
-    """Into how many parts the scan over the queries is cut. From the shape alone: the same bits on every GPU."""
+    """Into how many parts the scan over the queries is cut, where without parts there were so many programs."""
     return max(1, min(512 // max(1, programs), queries // 256))
 
 
