@@ -5,10 +5,10 @@
     source_only    goes on from start as start did
     wide_source    goes on from wide_start as it did
     mean_teacher, entropy go on from wide_start; on OMBRIA, where there is none, all from start
-    half_time      mean_teacher in half the time, and its variants: what each part is worth
+    short          mean_teacher in a third of the time, and its variants: what each part is worth
     oracle         trained on the target's labels from nothing
 
-Budgets are epochs, so that a run is the same whatever else the machine does. All but half_time and the variants take
+Budgets are epochs, so that a run is the same whatever else the machine does. All but short and the variants take
 about as long as each other. Each run has one thread.
 """
 
@@ -30,9 +30,9 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 SCENES = {"home": (1260, "train=1200,val=60"), "away": (360, "train=300,val=60")}
 SEEDS = (0, 1, 2)
 STARTS = ("start", "wide_start")
-METHODS = {"wide_start": "source_only", "wide_source": "source_only", "half_time": "mean_teacher"}
+METHODS = {"wide_start": "source_only", "wide_source": "source_only", "short": "mean_teacher"}
 FROM_NOTHING = (*STARTS, "oracle")
-ONE_SEED = ("wide_source", "entropy", "half_time")
+ONE_SEED = ("wide_source", "entropy", "short", "oracle")
 # Give source_only the frames of `start`, with the keys of its data.
 PLAIN = ("adapt.source_jitter=0", "adapt.source_thinning=0", "adapt.rare_temperature=null")
 # Keys of `adapt` that source_only does not read; a key that is not listed counts.
@@ -43,7 +43,7 @@ OF_THE_TARGET = (
 # Keys that are gone, and the value at which they did nothing.
 GONE = {"adapt.burn_in": 0.0, "adapt.magnify": None, "adapt.consensus": 0.0}
 NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers")
-# What a part is worth: half_time without it, or with one that is off. For seed 0 only.
+# What a part is worth: short without it, or with one that is off. For seed 0 only.
 VARIANTS = {
     "without_source_jitter": "adapt.source_jitter=0",
     "without_source_thinning": "adapt.source_thinning=0",
@@ -52,10 +52,12 @@ VARIANTS = {
     "without_balance": "adapt.balance=0",
     "without_mix": "adapt.mix=false",
     "without_jitter": "adapt.jitter=0",
+    "without_style": "adapt.style=0",
     "without_rare_classes": "adapt.rare_temperature=null",
-    "without_drop_sensors": "adapt.drop_sensors=0",
     "without_score_confidence": "adapt.score_confidence=false",
     "without_score_alignment": "adapt.score_alignment=0",
+    "with_drop_sensors": "adapt.drop_sensors=0.2",
+    "with_a_faster_teacher": "train.ema=0.99",
     "with_masked_frames": "adapt.masked=1",
     "with_features": "adapt.features=0.005",
 }
@@ -64,13 +66,14 @@ VARIANTS = {
 @dataclass(frozen=True)
 class Benchmark:
     """start, adapt: configurations of `train` and of `adapt`. split: of the target, to score. epochs: by run, those of
-    half_time for the variants. beginning: overrides of what starts from nothing."""
+    short for the variants. beginning: overrides of what starts from nothing. plain: of source_only."""
 
     start: str
     adapt: str
     split: str
     epochs: dict[str, int]
     beginning: tuple[str, ...]
+    plain: tuple[str, ...] = ()
 
 
 BENCHMARKS = {
@@ -85,10 +88,11 @@ BENCHMARKS = {
             "wide_source": 40,
             "entropy": 23,
             "mean_teacher": 19,
-            "half_time": 9,
+            "short": 6,
             "oracle": 172,
         },
         beginning=("model.keep=[4,3,2,2]", "train.lr=2e-3", "train.jaccard=0.5"),
+        plain=("train.ema=0.99",),
     ),
     "ombria": Benchmark(
         "ombria_pairs.yaml",
@@ -141,7 +145,7 @@ def checkpoint_of(run: Run, runs: Path) -> Path:
 
 def overrides(run: Run, runs: Path) -> list[str]:
     its = BENCHMARKS[run.benchmark]
-    epochs = its.epochs["half_time" if run.name in VARIANTS else run.name]
+    epochs = its.epochs["short" if run.name in VARIANTS else run.name]
     own = [f"train.seed={run.seed}", "train.threads=1", "train.autocast=none"]
     own += [f"train.epochs={epochs}", "train.max_minutes=null"]
     scenes = {place: runs / "scenes" / place / "dataset.yaml" for place in ("home", "away")}
@@ -165,7 +169,8 @@ def overrides(run: Run, runs: Path) -> list[str]:
 
 def plain_frames(its: Benchmark) -> list[str]:
     data = vars(load_config(CONFIGS / its.start).data)
-    return [*PLAIN, *(f"data.{key}={json.dumps(value)}" for key, value in data.items() if key not in NOT_FRAMES)]
+    frames = (f"data.{key}={json.dumps(value)}" for key, value in data.items() if key not in NOT_FRAMES)
+    return [*PLAIN, *its.plain, *frames]
 
 
 def adapts(run: Run) -> bool:
@@ -203,7 +208,9 @@ def is_current(run: Run, runs: Path) -> bool:
     gone and did nothing, nor those of the target's losses where there are none."""
     now = settings(run, runs)
     kept = json.loads(run.result.read_text())["settings"]
-    unread = {f"adapt.{key}" for key in OF_THE_TARGET} if now["adapt.method"] == "source_only" else set()
+    unread: set[str] = set()
+    if now["adapt.method"] == "source_only":
+        unread = {"target.scale", *(f"adapt.{key}" for key in OF_THE_TARGET)}
     idle = {key for key, value in GONE.items() if kept.get(key) == value}
     kept = {key: value for key, value in kept.items() if key not in unread | idle}
     return all(key in now and now[key] == value for key, value in kept.items())

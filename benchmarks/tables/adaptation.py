@@ -14,9 +14,9 @@ ADAPTED = {
     "source_only": "source only: the start trained on as before",
     "wide_source": "source only, its frames changed as in the adaptation",
     "entropy": "entropy minimisation (MinEnt)",
-    "mean_teacher": "**mean teacher with the sensor parts**",
+    "mean_teacher": "**mean teacher**",
     "oracle": "trained on the target's labels",
-    "half_time": "the mean teacher in half the time; below, without a part or with one more",
+    "short": "the mean teacher in a third of the time; below, without a part or with one more",
 }
 
 

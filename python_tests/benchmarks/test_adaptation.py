@@ -38,7 +38,7 @@ def test_every_run_has_a_configuration_with_its_seed_and_budget(run: Run) -> Non
     config = loaded(run)
     its = BENCHMARKS[run.benchmark]
     assert config.train.seed == run.seed
-    assert config.train.epochs == its.epochs["half_time" if run.name in VARIANTS else run.name]
+    assert config.train.epochs == its.epochs["short" if run.name in VARIANTS else run.name]
     assert config.train.max_minutes is None  # or the machine's load would change what a run does
     assert config.adapts == adapts(run)
     start = start_of(run)
@@ -113,6 +113,7 @@ def test_keys_that_a_method_does_not_read_make_no_result_stale(tmp_path: Path, m
     (tmp_path / "adaptation" / "ombria").mkdir(parents=True)
     for name, key, current in (
         ("source_only", "adapt.threshold", True),
+        ("source_only", "target.scale", True),
         ("source_only", "adapt.source_jitter", False),
         ("source_only", "train.lr", False),
         ("mean_teacher", "adapt.threshold", False),
