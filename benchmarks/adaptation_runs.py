@@ -98,7 +98,7 @@ BENCHMARKS = {
         "ombria_pairs.yaml",
         "adapt/ombria.yaml",
         "all",
-        {"start": 50, "source_only": 50, "wide_source": 50, "entropy": 20, "mean_teacher": 16},
+        {"start": 50, "source_only": 50, "wide_source": 50, "entropy": 30, "mean_teacher": 24},
         beginning=("train.batch_size=8", "train.lr=1e-3"),
     ),
 }

@@ -40,7 +40,10 @@ def adaptation() -> str:
                 minutes = sum(one["minutes"] for one in found) / len(found)
                 rows.append([label, str(len(found)), f"{minutes:.0f}", *cells])
         last = next(iter(results.values()))[-1]
-        below = [gap(results), source({**last, "command": "python -m benchmarks.adaptation"})]
+        below = [
+            gap(results) if benchmark == "drawn" else lead(results, regions),
+            source({**last, "command": "python -m benchmarks.adaptation"}),
+        ]
         tables.append("\n\n".join(filter(None, [markdown(head, rows), *below])))
     return "\n\n".join(tables) or "No run has a result file yet."
 
@@ -53,6 +56,28 @@ def gap(results: dict[str, list[dict[str, Any]]]) -> str:
     low, adapted, high = (sum(one["target"]["miou"] for one in results[name]) / len(results[name]) for name in names)
     closed = f"{adapted - low:.3f} of {high - low:.3f}, {(adapted - low) / (high - low):.0%}"
     return f"The mean teacher closes {closed}, of the gap between source only and the target's labels."
+
+
+def lead(results: dict[str, list[dict[str, Any]]], regions: list[str]) -> str:
+    """How far the mean teacher lies above source only in each region, beside the larger spread of the two."""
+    if not {"source_only", "mean_teacher"} <= set(results):
+        return ""
+    leads = []
+    for region in regions:
+        plain, adapted = (
+            [one["target"]["conditions"][region] for one in results[name]] for name in ("source_only", "mean_teacher")
+        )
+        by = {
+            "mIoU": _difference([one["miou"] for one in plain], [one["miou"] for one in adapted]),
+            "flood IoU": _difference([one["iou"]["flood"] for one in plain], [one["iou"]["flood"] for one in adapted]),
+        }
+        leads.append(f"in {region} " + ", ".join(f"{difference} in {score}" for score, difference in by.items()))
+    return f"The mean teacher against source only (and the larger spread of the two): {'; '.join(leads)}."
+
+
+def _difference(plain: list[float], adapted: list[float]) -> str:
+    difference = sum(adapted) / len(adapted) - sum(plain) / len(plain)
+    return f"{difference:+.3f} ({max(_spread(plain), _spread(adapted)):.3f})"
 
 
 def _adaptations(benchmark: str) -> dict[str, list[dict[str, Any]]]:
@@ -71,5 +96,8 @@ def _region(reports: list[dict[str, Any]]) -> str:
 
 def mean_and_spread(values: list[float]) -> str:
     """Mean over the seeds, and half of what lies between the largest and the smallest."""
-    half = (max(values) - min(values)) / 2
-    return f"{sum(values) / len(values):.3f}" + (f" (± {half:.3f})" if len(values) > 1 else "")
+    return f"{sum(values) / len(values):.3f}" + (f" (± {_spread(values):.3f})" if len(values) > 1 else "")
+
+
+def _spread(values: list[float]) -> float:
+    return (max(values) - min(values)) / 2

@@ -24,7 +24,7 @@ from benchmarks.adaptation_runs import (
     start_of,
     sweep,
 )
-from benchmarks.tables.adaptation import gap, mean_and_spread
+from benchmarks.tables.adaptation import gap, lead, mean_and_spread
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import load_config
 
@@ -208,6 +208,16 @@ def test_the_gap_is_between_the_means_over_the_seeds() -> None:
     results = {name: [{"target": {"miou": one}} for one in scores[name]] for name in scores}
     assert gap(results).startswith("The mean teacher closes 0.100 of 0.200, 50%, of the gap")
     assert gap({name: results[name] for name in ("source_only", "oracle")}) == ""
+
+
+def test_the_lead_stands_beside_the_larger_spread() -> None:
+    scores = {"source_only": [(0.5, 0.25), (0.6, 0.25)], "mean_teacher": [(0.7, 0.5), (0.7, 0.75)]}
+    results = {
+        name: [{"target": {"conditions": {"HILLS": {"miou": miou, "iou": {"flood": flood}}}}} for miou, flood in runs]
+        for name, runs in scores.items()
+    }
+    assert lead(results, ["HILLS"]).endswith(": in HILLS +0.150 (0.050) in mIoU, +0.375 (0.125) in flood IoU.")
+    assert lead({"source_only": results["source_only"]}, ["HILLS"]) == ""
 
 
 def test_mean_and_spread_over_seeds() -> None:
