@@ -92,7 +92,7 @@ BENCHMARKS = {
             "oracle": 172,
         },
         beginning=("model.keep=[4,3,2,2]", "train.lr=2e-3", "train.jaccard=0.5"),
-        plain=("train.ema=0.99",),
+        plain=("train.ema=0.99",),  # the teacher's slow average is for pseudo-labels
     ),
     "ombria": Benchmark(
         "ombria_pairs.yaml",
@@ -205,7 +205,7 @@ def drawn_places() -> dict[str, str]:
 
 def is_current(run: Run, runs: Path) -> bool:
     """Whether the result is of the configuration as it is; keys that have come since do not count, nor those that are
-    gone and did nothing, nor those of the target's losses where there are none."""
+    gone and did nothing, nor those of the target's frames and losses where source_only reads none."""
     now = settings(run, runs)
     kept = json.loads(run.result.read_text())["settings"]
     unread: set[str] = set()

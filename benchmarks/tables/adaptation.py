@@ -36,7 +36,7 @@ def adaptation() -> str:
             found = results.get(name, [])
             if found:
                 cells = [mean_and_spread([one["target"]["miou"] for one in found])]
-                cells += [_region([one["target"]["conditions"][region] for one in found]) for region in regions]
+                cells += [", ".join(map(mean_and_spread, _scores(found, region).values())) for region in regions]
                 minutes = sum(one["minutes"] for one in found) / len(found)
                 rows.append([label, str(len(found)), f"{minutes:.0f}", *cells])
         last = next(iter(results.values()))[-1]
@@ -64,14 +64,9 @@ def lead(results: dict[str, list[dict[str, Any]]], regions: list[str]) -> str:
         return ""
     leads = []
     for region in regions:
-        plain, adapted = (
-            [one["target"]["conditions"][region] for one in results[name]] for name in ("source_only", "mean_teacher")
-        )
-        by = {
-            "mIoU": _difference([one["miou"] for one in plain], [one["miou"] for one in adapted]),
-            "flood IoU": _difference([one["iou"]["flood"] for one in plain], [one["iou"]["flood"] for one in adapted]),
-        }
-        leads.append(f"in {region} " + ", ".join(f"{difference} in {score}" for score, difference in by.items()))
+        plain, adapted = (_scores(results[name], region) for name in ("source_only", "mean_teacher"))
+        gains = [f"{_difference(plain[score], adapted[score])} in {score}" for score in plain]
+        leads.append(f"in {region} {', '.join(gains)}")
     return f"The mean teacher against source only (and the larger spread of the two): {'; '.join(leads)}."
 
 
@@ -90,8 +85,10 @@ def _adaptations(benchmark: str) -> dict[str, list[dict[str, Any]]]:
     return results
 
 
-def _region(reports: list[dict[str, Any]]) -> str:
-    return f"{mean_and_spread([r['miou'] for r in reports])}, {mean_and_spread([r['iou']['flood'] for r in reports])}"
+def _scores(results: list[dict[str, Any]], region: str) -> dict[str, list[float]]:
+    """Name of a score -> its values in the region, a seed each."""
+    reports = [one["target"]["conditions"][region] for one in results]
+    return {"mIoU": [one["miou"] for one in reports], "flood IoU": [one["iou"]["flood"] for one in reports]}
 
 
 def mean_and_spread(values: list[float]) -> str:
