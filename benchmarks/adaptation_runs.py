@@ -32,7 +32,7 @@ SEEDS = (0, 1, 2)
 STARTS = ("start", "wide_start")
 METHODS = {"wide_start": "source_only", "wide_source": "source_only", "short": "mean_teacher"}
 FROM_NOTHING = (*STARTS, "oracle")
-ONE_SEED = ("wide_source", "entropy", "short", "oracle")
+ONE_SEED = ("wide_source", "entropy", "oracle")
 # Give source_only the frames of `start`, with the keys of its data.
 PLAIN = ("adapt.source_jitter=0", "adapt.source_thinning=0", "adapt.rare_temperature=null")
 # Keys of `adapt` that source_only does not read; a key that is not listed counts.
@@ -43,7 +43,7 @@ OF_THE_TARGET = (
 # Keys that are gone, and the value at which they did nothing.
 GONE = {"adapt.burn_in": 0.0, "adapt.magnify": None, "adapt.consensus": 0.0}
 NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers")
-# What a part is worth: short without it, or with one that is off. For seed 0 only.
+# What a part is worth: short without it, or with one that is off. Other seeds of short say how much is chance.
 VARIANTS = {
     "without_source_jitter": "adapt.source_jitter=0",
     "without_source_thinning": "adapt.source_thinning=0",

@@ -24,7 +24,7 @@ from benchmarks.adaptation_runs import (
     start_of,
     sweep,
 )
-from benchmarks.tables.adaptation import gap, lead, mean_and_spread
+from benchmarks.tables.adaptation import ablation, gap, lead, mean_and_spread
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import load_config
 
@@ -218,6 +218,21 @@ def test_the_lead_stands_beside_the_larger_spread() -> None:
     }
     assert lead(results, ["HILLS"]).endswith(": in HILLS +0.150 (0.050) in mIoU, +0.375 (0.125) in flood IoU.")
     assert lead({"source_only": results["source_only"]}, ["HILLS"]) == ""
+
+
+def test_a_part_stands_against_all_parts_of_its_seed_and_chance_below() -> None:
+    scores = {"wide_start": [0.4, 0.5], "short": [0.5, 0.7], "without_mix": [0.375]}
+    results = {
+        name: [
+            {"settings": {"train.seed": seed}, "minutes": 12.6, "target": {"miou": score}}
+            for seed, score in enumerate(scores[name])
+        ]
+        for name in scores
+    }
+    lines = ablation(results).splitlines()
+    assert lines[2:4] == ["| all parts | 13 | 0.500 |  |", "| without mix | 13 | 0.375 | -0.125 |"]
+    assert lines[-1] == "With all parts, over 2 seeds: 0.150 (± 0.050) above the start it goes on from."
+    assert ablation({"wide_start": results["wide_start"], "without_mix": results["without_mix"]}) == ""
 
 
 def test_mean_and_spread_over_seeds() -> None:
