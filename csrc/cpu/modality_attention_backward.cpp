@@ -7,7 +7,7 @@
 //
 // A task takes one chunk of queries of one (sample, head) through all keys: it owns its rows of dQ and adds up dK, dV
 // and d_prior of its chunk, which are then added in the order of the chunks. The chunks depend on Nq alone: no atomics,
-// the same bits for any number of threads.
+// the same bits for any number of threads. The terms of d_prior nearly cancel: float32 within a block, float64 beyond.
 #include <torch/csrc/stable/library.h>
 
 #include <limits>
@@ -29,7 +29,7 @@ inline int64_t chunk_queries(int64_t queries) {
 template <class A>
 struct Buffers {
   int64_t ld = kKeys + kPanel<A>;  // an odd number of cache lines from row to row
-  Scratch<A> queries, grads, probabilities, d_logits, d_queries, base, delta;
+  Scratch<A> queries, grads, probabilities, d_logits, d_queries, base, delta, d_prior;
   explicit Buffers(int64_t wide)
       : queries(kQueries * wide),
         grads(kQueries * wide),
@@ -37,13 +37,15 @@ struct Buffers {
         d_logits(kQueries * ld),
         d_queries(kQueries * wide),
         base(kQueries),
-        delta(kQueries) {}
+        delta(kQueries),
+        d_prior(ld) {}
 };
 
 // The sums of one task: (width, wide), (width, wide), (width).
 template <class A>
 struct ChunkSums {
-  A *d_keys, *d_values, *d_prior;
+  A *d_keys, *d_values;
+  double* d_prior;
 };
 
 // The rows of one (sample, head) that a task reads and writes.
@@ -87,7 +89,9 @@ struct ChunkBackward {
       const int64_t keys = std::min(kKeys, packed.width - first);
       product<A, kBytes>(q, packed.panels(packed.key_panels, first), {p, ld}, queries, dim, keys, false);
       product<A, kBytes>(d_out, packed.panels(packed.value_panels, first), {d_logits, ld}, queries, dim, keys, false);
+      std::fill_n(buffers.d_prior.at(), ld, A(0));
       for (int64_t n = 0; n < queries; ++n) probabilities<kBytes>(n, first, keys);
+      for (int64_t t = 0; t < keys; ++t) sums.d_prior[first + t] += buffers.d_prior.at()[t];
       // Transposed on the left; on the right, rows of this block.
       product<A, kBytes>({p, 1, ld}, {buffers.grads.at(), wide, kPanel<A>}, {sums.d_values + first * wide, wide}, keys,
                          queries, wide, true);
@@ -124,7 +128,7 @@ struct ChunkBackward {
     A* const p = buffers.probabilities.at(n * buffers.ld);
     A* const d_logit = buffers.d_logits.at(n * buffers.ld);
     const A* const prior = packed.prior.at(first);
-    A* const d_prior = sums.d_prior + first;
+    A* const d_prior = buffers.d_prior.at();
     using V = typename VectorOf<A, kBytes>::type;
     for (int64_t t = 0; t < keys; t += VectorOf<A, kBytes>::kLanes) {
       V x, gradient, bias, sum;
@@ -155,6 +159,7 @@ class Backward {
     wide_ = whole_panels(s.dim, kPanel<A>);
     chunks_ = ceil_div(s.queries, chunk_);
     sums_ = Scratch<A>(s.batch * s.heads * chunks_ * task_size());
+    priors_ = Scratch<double>(s.batch * s.heads * chunks_ * widest_);
   }
 
   // dQ, and the sums of each chunk.
@@ -203,8 +208,8 @@ class Backward {
       for (int64_t i = 0; i < kept_[b].count(); ++i) {
         double total = 0;
         for (int64_t task = b * s_.heads * chunks_; task < (b + 1) * s_.heads * chunks_; ++task) {
-          const A* const from = sums_of(task).d_prior + i * s_.keys;
-          for (int64_t t = 0; t < s_.keys; ++t) total += static_cast<double>(from[t]);
+          const double* const from = sums_of(task).d_prior + i * s_.keys;
+          for (int64_t t = 0; t < s_.keys; ++t) total += from[t];
         }
         d_bias[b * s_.slots + kept_[b].slot[i]] = static_cast<A>(total);
       }
@@ -212,11 +217,11 @@ class Backward {
   }
 
  private:
-  int64_t task_size() const { return 2 * widest_ * wide_ + widest_; }
+  int64_t task_size() const { return 2 * widest_ * wide_; }
 
   ChunkSums<A> sums_of(int64_t task) const {
     A* const first = sums_.at(task * task_size());
-    return {first, first + widest_ * wide_, first + 2 * widest_ * wide_};
+    return {first, first + widest_ * wide_, priors_.at(task * widest_)};
   }
 
   // total (2, Nk, wide): dK and dV of the slots that hold modality m.
@@ -238,6 +243,7 @@ class Backward {
   std::vector<Packed<A>> packed_;
   int64_t chunk_, chunks_ = 0, widest_ = 0, wide_ = 0;
   Scratch<A> sums_ = Scratch<A>(0);
+  Scratch<double> priors_ = Scratch<double>(0);
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> modality_attention_backward(

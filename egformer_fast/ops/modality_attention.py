@@ -136,7 +136,8 @@ def modality_attention_backward_reference(
     d_k, d_v = (_from_slots(d, index, k).to(k.dtype) for d in (d_keys, d_values))
     if bias is None:
         return d_q.to(q.dtype), d_k, d_v, lse.new_empty((0,))
-    d_bias = d_logits.reshape(batch, heads, -1, slots, tokens).sum((1, 2, 4))
+    # The terms nearly cancel; PyTorch sums more exactly over outer dimensions than over outer and inner ones at once.
+    d_bias = d_logits.sum((1, 2)).reshape(batch, slots, tokens).sum(-1)
     return d_q.to(q.dtype), d_k, d_v, d_bias
 
 
