@@ -48,24 +48,29 @@ def test_error_against_float64(device, dtype, shape):
     assert_near(lse, exact[1], exact[1].to(bias.dtype), "lse")
 
 
+def gradients(run, values, index, scale, weight):
+    """The output of run, and gradients of sum(output * weight) in q, k, v and bias."""
+    leaves = [t.detach().clone().requires_grad_() for t in values]
+    out = run(*leaves[:3], index, leaves[3], scale)
+    out = out if isinstance(out, torch.Tensor) else out[0]
+    (out * weight.to(out)).sum().backward()
+    return [out, *(leaf.grad for leaf in leaves)]
+
+
+def check_gradients(values, index, scale, names=("out", "q", "k", "v", "bias")):
+    """Output and gradients against float64, by what plain PyTorch errs."""
+    weight = torch.randn(values[0].shape, device=index.device)
+    exact = gradients(partial(exact_of, modality_attention), to64(values), index, scale, weight)
+    got, plain = (gradients(run, values, index, scale, weight) for run in (modality_attention, plain_attention))
+    for name, *three in zip(names, got, exact, plain, strict=False):
+        assert_near(*three, name)
+
+
 @pytest.mark.parametrize("dtype", DTYPES[2:] + DTYPES[:1], ids=str)
 @pytest.mark.parametrize("queries", [33, 1030])  # of 1030 the kernels for GPUs sum the gradients of keys in parts
 def test_gradient_error_against_float64(device, dtype, queries):
-    args = attention_inputs(2, 4, 2, queries, 9, 16, 3, dtype=dtype, device=device)
-    index, scale, weight = args[3], 0.25, torch.randn(2, 2, queries, 16, device=device)
-
-    def gradients(values, run):
-        leaves = [v.detach().clone().requires_grad_() for v in values]
-        (run(*leaves) * weight.to(leaves[0])).sum().backward()
-        return [leaf.grad for leaf in leaves]
-
-    floats = [args[i] for i in (0, 1, 2, 4)]
-    got = gradients(floats, lambda q, k, v, bias: modality_attention(q, k, v, index, bias, scale)[0])
-    attend = partial(exact_of, modality_attention)
-    exact = gradients(to64(floats), lambda q, k, v, bias: attend(q, k, v, index, bias, scale)[0])
-    plain = gradients(floats, lambda q, k, v, bias: plain_attention(q, k, v, index, bias, scale))
-    for name, g, e, p in zip(("q", "k", "v", "bias"), got, exact, plain, strict=True):
-        assert_near(g, e, p, name)
+    q, k, v, index, bias = attention_inputs(2, 4, 2, queries, 9, 16, 3, dtype=dtype, device=device)
+    check_gradients([q, k, v, bias], index, 0.25)
 
 
 @pytest.mark.parametrize("indexed", [True, False])
@@ -111,32 +116,21 @@ def test_nothing_to_attend_to(device, how):
         assert leaf.grad.isfinite().all() and (leaf.grad[0] == 0).all()
 
 
-def all_gradients(run, values, index, scale):
-    """The output, and gradients of q, k and v."""
-    leaves = [t.detach().clone().requires_grad_() for t in values]
-    out = run(*leaves[:3], index, leaves[3], scale)
-    out = out if isinstance(out, torch.Tensor) else out[0]
-    out.square().sum().backward()
-    return [out, *(leaf.grad for leaf in leaves[:3])]
-
-
 @pytest.mark.parametrize("dtype", DTYPES[2:] + DTYPES[:1], ids=str)
 @pytest.mark.parametrize("scale", [0.0, -0.3])
 def test_a_scale_that_is_not_positive(device, dtype, scale):
     q, k, v, index, bias = attention_inputs(1, 2, 1, 33, 35, 16, 2, dtype=dtype, device=device)
-    values = [q, k, v, bias]
-    got, plain = (all_gradients(run, values, index, scale) for run in (modality_attention, plain_attention))
-    exact = all_gradients(partial(exact_of, modality_attention), to64(values), index, scale)
-    for name, *three in zip("out q k v".split(), got, exact, plain, strict=True):
-        assert_near(*three, name)
+    # The gradients of two biases are one number and its opposite: what plain PyTorch errs there is chance, no bound.
+    check_gradients([q, k, v, bias], index, scale, ("out", "q", "k", "v"))
 
 
 def test_low_logits_beside_what_fills_up_tiles(device):
     """That has the logit of its bias, whose power overflows beside such a logsumexp."""
     q, k, v, index, bias = attention_inputs(1, 2, 1, 33, 35, 16, 2, dtype=torch.float32, device=device)
     values = [q.abs() + 1, k - 30, v, bias]
-    got = all_gradients(modality_attention, values, index, 0.25)
-    exact = all_gradients(partial(exact_of, modality_attention), to64(values), index, 0.25)
+    weight = torch.randn(q.shape, device=device)
+    got = gradients(modality_attention, values, index, 0.25, weight)
+    exact = gradients(partial(exact_of, modality_attention), to64(values), index, 0.25, weight)
     for g, e in zip(got, exact, strict=True):
         torch.testing.assert_close(g.double(), e, rtol=0, atol=1e-3 * e.abs().max().item())
 
