@@ -50,12 +50,15 @@ def adaptation() -> str:
 
 
 def gap(results: dict[str, list[dict[str, Any]]]) -> str:
-    """What share of the way from source only to the target's labels the mean teacher goes, by means over the seeds."""
-    names = ("source_only", "mean_teacher", "oracle")
-    if not all(name in results for name in names):
+    """What share of the way from source only to the target's labels the mean teacher goes: by means, and by seed."""
+    plain, adapted, labels = (_by_seed(results.get(name, [])) for name in ("source_only", "mean_teacher", "oracle"))
+    seeds = [seed for seed in plain if seed in adapted]
+    if not (seeds and labels):
         return ""
-    low, adapted, high = (sum(one["target"]["miou"] for one in results[name]) / len(results[name]) for name in names)
-    closed = f"{adapted - low:.3f} of {high - low:.3f}, {(adapted - low) / (high - low):.0%}"
+    high = _mean(list(labels.values()))
+    low, reached = (_mean([scores[seed] for seed in seeds]) for scores in (plain, adapted))
+    shares = ", ".join(f"{(adapted[seed] - plain[seed]) / (high - plain[seed]):.0%}" for seed in seeds)
+    closed = f"{reached - low:.3f} of {high - low:.3f}, {(reached - low) / (high - low):.0%} (by seed {shares})"
     return f"The mean teacher closes {closed}, of the gap between source only and the target's labels."
 
 
@@ -86,8 +89,7 @@ def lead(results: dict[str, list[dict[str, Any]]], regions: list[str]) -> str:
 
 
 def _difference(plain: list[float], adapted: list[float]) -> str:
-    difference = sum(adapted) / len(adapted) - sum(plain) / len(plain)
-    return f"{difference:+.3f} ({max(_spread(plain), _spread(adapted)):.3f})"
+    return f"{_mean(adapted) - _mean(plain):+.3f} ({max(_spread(plain), _spread(adapted)):.3f})"
 
 
 def _adaptations(benchmark: str) -> dict[str, list[dict[str, Any]]]:
@@ -112,7 +114,11 @@ def _scores(results: list[dict[str, Any]], region: str) -> dict[str, list[float]
 
 def mean_and_spread(values: list[float]) -> str:
     """Mean over the seeds, and half of what lies between the largest and the smallest."""
-    return f"{sum(values) / len(values):.3f}" + (f" (± {_spread(values):.3f})" if len(values) > 1 else "")
+    return f"{_mean(values):.3f}" + (f" (± {_spread(values):.3f})" if len(values) > 1 else "")
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _spread(values: list[float]) -> float:
