@@ -71,9 +71,10 @@ def ablation(results: dict[str, list[dict[str, Any]]]) -> str:
     for one, name in ((results[name][0], name) for name in VARIANTS if name in results):
         score = one["target"]["miou"]
         rows.append([name.replace("_", " "), f"{one['minutes']:.0f}", f"{score:.3f}", f"{score - whole[0]:+.3f}"])
+    parts = markdown(["a third of the time, seed 0", "minutes", "mIoU", "against all parts"], rows)
     gains = mean_and_spread([whole[seed] - starts[seed] for seed in whole])
     chance = f"With all parts, over {len(whole)} seeds: {gains} above the start it goes on from."
-    return f"{markdown(['a third of the time, seed 0', 'minutes', 'mIoU', 'against all parts'], rows)}\n\n{chance}"
+    return f"{parts}\n\n{chance}" if len(whole) > 1 else parts
 
 
 def lead(results: dict[str, list[dict[str, Any]]], regions: list[str]) -> str:
