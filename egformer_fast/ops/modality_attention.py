@@ -123,7 +123,7 @@ def modality_attention_backward_reference(
 
     P = exp(logit - lse), dP = d_out v^T, dS = P * (dP - rowsum(d_out * out)); the sums run in float32.
     """
-    batch, modalities, heads, tokens, dim = k.shape
+    batch, modalities, _, tokens, _ = k.shape
     slots = modalities if index is None else index.shape[1]
     index = _in_range(index, modalities)
     keys, values = _slots(k, index), _slots(v, index)
