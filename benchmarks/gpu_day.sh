@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly PARTS="build ceilings tests compile ops model sanitizer"
+readonly PARTS="build ceilings tests training-tests compile ops model training sanitizer"
 minutes=10 device=cuda python="" parts=$PARTS out="" tiny=()
 say() { printf 'gpu_day: %s\n' "$*"; }
 refuse() { say "$*" >&2; exit 2; }
@@ -167,9 +167,11 @@ if wants build; then
 fi
 wants ceilings && measure ceilings 40 1
 wants tests && measure tests 150 4
+wants training-tests && measure training-tests 150 4
 wants compile && measure compile 110 3
 wants ops && measure ops 180 2
 wants model && measure model 90 1
+wants training && measure training 60 1
 wants sanitizer && measure sanitizer 90 1
 
 rm -f "$out"/.*.tmp

@@ -58,6 +58,12 @@ def gradcheck() -> Callable[..., bool]:
     return functools.partial(torch.autograd.gradcheck, fast_mode=SLOW)
 
 
+@pytest.fixture(params=DEVICES)
+def any_device(request: pytest.FixtureRequest) -> str:
+    """A device of which there is one here; the backend is the one that a user gets there."""
+    return str(request.param)
+
+
 @pytest.fixture(params=BACKENDS, ids=lambda pair: "-".join(pair))
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """The device of the backend under test; the backend is forced while the test runs."""

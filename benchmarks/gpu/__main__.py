@@ -1,6 +1,7 @@
 """python -m benchmarks.gpu PART: one part of the GPU measurements; benchmarks/gpu_day.sh runs them all.
 
-ceilings, tests, sanitizer, ops, model write <chip>_<part>.json (ops: a file an op). compile fills the caches of
+ceilings, tests, training-tests, sanitizer, ops, model, training write <chip>_<part>.json (ops: a file an op, or the
+one of --op). compile fills the caches of
 torch.compile and Triton for ops, on all cores. summary prints what the files say.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import checks, model_timing, op_timing, summary
+from benchmarks.gpu import checks, model_timing, op_timing, summary, training_timing
 from benchmarks.gpu.device import ceilings, slug
 from benchmarks.gpu.part import ROOT, Part, watched
 from benchmarks.ops_cases import OPS
@@ -67,8 +68,9 @@ def rates(args: argparse.Namespace) -> dict[str, float]:
 
 def run_ops(args: argparse.Namespace) -> int:
     """One op after the other, each in processes of its own."""
-    status, shares = 0, dict(SHARES)
-    for op in OPS:
+    wanted = [args.op] if args.op else list(OPS)
+    status, shares = 0, {op: SHARES[op] for op in wanted}
+    for op in wanted:
         now = time.time()
         until = now + max(0.0, args.until - now) * shares[op] / sum(shares.values())
         del shares[op]
@@ -91,6 +93,16 @@ def run_whole_model(args: argparse.Namespace) -> int:
     part = part_of("model", args)
     part.resume()
     return model_timing.run(part)
+
+
+def run_training(args: argparse.Namespace) -> int:
+    return watched(child(args, "training-steps", args.until), part_of("training", args).path, args.until)
+
+
+def run_training_steps(args: argparse.Namespace) -> int:
+    part = part_of("training", args)
+    part.resume()
+    return training_timing.run(part)
 
 
 def compile_jobs(places: int) -> list[list[str]]:
@@ -141,13 +153,16 @@ def run_summary(args: argparse.Namespace) -> int:
 PARTS = {
     "ceilings": run_ceilings,
     "tests": lambda args: checks.run_tests(part_of("tests", args)),
+    "training-tests": lambda args: checks.run_training_tests(part_of("training-tests", args)),
     "sanitizer": lambda args: checks.run_sanitizer(part_of("sanitizer", args)),
     "compile": run_compile,
     "ops": run_ops,
     "model": run_model,
+    "training": run_training,
     "summary": run_summary,
 }
-CHILDREN = {"op": run_op, "whole-model": run_whole_model, "compile-places": run_compile_places}
+CHILDREN = {"op": run_op, "whole-model": run_whole_model, "training-steps": run_training_steps}
+CHILDREN |= {"compile-places": run_compile_places}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -1,4 +1,5 @@
-"""The op tests on the device, one process a backend and a file, several at once; and a few under compute-sanitizer.
+"""The op tests on the device, one process a backend and a file, several at once; a few under compute-sanitizer; and
+the tests of modules, model and training, which take the device that a user's call would.
 
 pytest writes what came out as JUnit XML, also when it is interrupted: a job that takes too long is, and what it has
 shown by then counts.
@@ -25,8 +26,9 @@ import torch
 from benchmarks.gpu.baselines import refusals, usable_backends
 from benchmarks.gpu.part import ROOT, Part
 
-TESTS = Path("python_tests/ops")
-FILES = ("test_modality_attention.py", "test_modality_drop.py", "test_modality_score.py", "test_graphs.py")
+TESTS = Path("python_tests")
+FILES = tuple(f"ops/test_{name}.py" for name in ("modality_attention", "modality_drop", "modality_score", "graphs"))
+FOLDERS = ("train", "models", "nn")  # what takes longest comes first
 TINY = " and (strided_input or same_bits)"
 SANITIZED = "test_gradient_error_against_float64 or test_dropped or test_strided_input or test_missing"
 # Not initcheck: the tests fill fresh memory with NaN. "fmha": an attention kernel of PyTorch's, which the tests compare
@@ -37,7 +39,7 @@ TOOLKIT = "/usr/local/cuda"  # where NVIDIA's installers put it; setup.py looks 
 
 @dataclass(frozen=True)
 class Job:
-    """One pytest process: `select` is its -k; prefix: a command that it runs under."""
+    """One pytest process over a file of TESTS: `select` is its -k; prefix: a command that it runs under."""
 
     backend: str
     file: str
@@ -76,7 +78,7 @@ def run_job(job: Job, until: float) -> dict[str, Any]:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as work:
         report = Path(work) / "junit.xml"
-        command = [*job.prefix, sys.executable, "-c", PYTEST, str(TESTS / job.file), f"--junitxml={report}"]
+        command = [*job.prefix, sys.executable, "-c", PYTEST, str(ROOT / TESTS / job.file), f"--junitxml={report}"]
         command += ["-p", "no:cacheprovider", "--hypothesis-profile=brief", *(["-k", job.select] if job.select else [])]
         # cuBLAS gives the same bits twice only with a workspace of its own choosing.
         environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **dict(job.environment)}
@@ -128,9 +130,21 @@ def run_tests(part: Part) -> int:
     if part.tiny:
         jobs = [Job(name, FILES[1], f"{name}-{kind}{TINY}") for name in backends]
     else:
-        jobs = [Job("choice", "test_backend.py", None)]
+        jobs = [Job("choice", "ops/test_backend.py", None)]
         jobs += [Job(name, file, f"{name}-{kind}") for name in backends for file in FILES]
-    return finish(part, jobs, 1 if part.tiny else max(1, min(8, (os.cpu_count() or 1) // 2)))
+    return finish(part, jobs, 1 if part.tiny else workers())
+
+
+def workers() -> int:
+    return max(1, min(8, (os.cpu_count() or 1) // 2))
+
+
+def run_training_tests(part: Part) -> int:
+    """python_tests of modules, model and training."""
+    folders = FOLDERS[-1:] if part.tiny else FOLDERS
+    found = [path for name in folders for path in sorted((ROOT / TESTS / name).glob("test_*.py"))]
+    jobs = [Job("auto", path.relative_to(ROOT / TESTS).as_posix(), None) for path in found]
+    return finish(part, jobs, workers())
 
 
 def find_sanitizer() -> str | None:

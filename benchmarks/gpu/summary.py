@@ -54,14 +54,22 @@ def latencies(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{row['size']}, batch {row['batch']}, {row['dtype']}, keep {row['keep']}: {', '.join(found)} ms"
 
 
+def steps(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        found = [f"{name} {1000 * timing['median_s']:.1f}" for name, timing in row["timings"].items()]
+        yield f"a step at {row['size']}, batch {row['batch']}: {', '.join(found)} ms"
+
+
 def details(name: str, data: dict[str, Any]) -> Iterator[str]:
     """The figures of a part; a rehearsal has none that mean anything."""
-    if name in ("tests", "sanitizer"):
+    if name in ("tests", "training-tests", "sanitizer"):
         yield from tests(data["rows"])
     elif data["rehearsal"]:
         yield "figures of a rehearsal, which mean nothing"
     elif name == "ceilings":
         yield from (f"{what}: {rate:.3e} a second" for row in data["rows"] for what, rate in row["rates"].items())
+    elif name == "training":
+        yield from steps(data["rows"])
     elif name == "model":
         yield from latencies(data["rows"])
     else:

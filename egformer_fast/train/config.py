@@ -94,6 +94,7 @@ class TrainConfig:
     wider_keep: float = option(0.5, "probability that a step trains with a random wider keep", low=0, high=1)
     seed: int = option(0, "every random draw of the run follows from it", low=0)
     device: str = option("auto", "auto takes a GPU when there is one", choices=["auto", "cpu", "cuda"])
+    deterministic: bool = option(False, "the same bits from every run on a GPU too, at some cost in speed")
     threads: int | None = option(None, "CPU threads of the arithmetic; null: torch decides", low=1)
     log_every: int = option(20, "steps between log rows", low=1)
     save_minutes: float = option(10.0, "minutes between checkpoints (one more at each evaluation)", above=0)

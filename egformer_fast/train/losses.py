@@ -62,14 +62,15 @@ class SegmentationLoss(nn.Module):
         if self.ohem:
             chosen = self._hard_pixels(logits.detach(), label, chosen)
         label = torch.where(chosen, label, self.ignore_index)
+        # On a GPU torch's own sum adds up in no fixed order.
         total = F.cross_entropy(
             logits,
             label,
             self.class_weights,
             ignore_index=self.ignore_index,
-            reduction="sum",
+            reduction="none",
             label_smoothing=self.label_smoothing,
-        )
+        ).sum()
         if self.class_weights is None:
             weight = chosen.sum().float()
         else:

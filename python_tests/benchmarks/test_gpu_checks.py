@@ -29,9 +29,9 @@ def test_slow():
 def small_tests(tmp_path, monkeypatch):
     """A test file that needs no torch, in place of the op tests."""
     folder = tmp_path / "tests"
-    folder.mkdir()
+    (folder / "ops").mkdir(parents=True)
     (folder / checks.FILES[1]).write_text(TESTS)
-    (folder / "conftest.py").write_text('from hypothesis import settings\nsettings.register_profile("brief")\n')
+    (folder / "ops" / "conftest.py").write_text('from hypothesis import settings\nsettings.register_profile("brief")\n')
     monkeypatch.setattr(checks, "TESTS", folder)
     return checks.FILES[1]
 
@@ -55,7 +55,7 @@ def test_a_job_that_takes_too_long_keeps_what_it_has_shown(tmp_path, small_tests
     class Impatient(subprocess.Popen):
         def communicate(self, input=None, timeout=None):
             while timeout is not None and timeout > 100:
-                if (tmp_path / "tests" / "begun").exists():
+                if (tmp_path / "tests" / "ops" / "begun").exists():
                     raise subprocess.TimeoutExpired(self.args, timeout)
                 time.sleep(0.05)
             return super().communicate(input, timeout)

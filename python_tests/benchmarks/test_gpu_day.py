@@ -54,7 +54,8 @@ def test_without_a_gpu_one_line_says_so(day, tmp_path):
         (["--fast"], "unknown argument --fast; the head of benchmarks/gpu_day.sh lists them"),
         (
             ["--parts", "ops models"],
-            "unknown part models, wanted some of build ceilings tests compile ops model sanitizer",
+            "unknown part models, wanted some of build ceilings tests training-tests compile ops model training "
+            "sanitizer",
         ),
         (["--minutes", "0"], "--minutes must be a whole number of at least 1, got 0"),
         (["--out"], "--out wants a value"),
@@ -81,7 +82,7 @@ def test_a_part_that_fails_leaves_the_others_alone(day, tmp_path):
         '[ "$3" != tests ] || { echo no good; exit 7; }',
     )
     python = executable(tmp_path / "python", "\n".join(lines) + "\n")
-    parts = "ceilings tests compile ops model sanitizer"
+    parts = "ceilings tests training-tests compile ops model training sanitizer"
     done = day("--python", str(python), "--parts", parts, "--out", str(tmp_path / "out"), gpu=True)
     assert done.returncode == 1
     lines = calls.read_text().splitlines()

@@ -125,17 +125,18 @@ def test_no_label_of_the_target_is_opened(domains: dict[str, Path], tmp_path: Pa
 
 
 def test_a_run_repeats_itself_resumes_and_refuses_another_target(
-    domains: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    domains: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], any_device: str
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     given = config(domains)
-    assert call("adapt", "--config", given, "--output", whole, changes=(*SMALL, "train.epochs=2")) == 0
-    assert call("adapt", "--config", given, "--output", parts, changes=(*SMALL, "train.epochs=2")) == 0
+    changes = (*SMALL, "train.epochs=2", f"train.device={any_device}", "train.deterministic=true")
+    assert call("adapt", "--config", given, "--output", whole, changes=changes) == 0
+    assert call("adapt", "--config", given, "--output", parts, changes=changes) == 0
     weights = [load_file(run / "checkpoints/last/model.safetensors") for run in (whole, parts)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert call("adapt", "--output", parts, "--resume") == 0
     domains["target"].write_text(domains["target"].read_text().replace("name: target", "name: other"))
-    assert call("adapt", "--config", given, "--output", parts, "--resume", changes=(*SMALL, "train.epochs=2")) == 2
+    assert call("adapt", "--config", given, "--output", parts, "--resume", changes=changes) == 2
     assert "target.description: " in capsys.readouterr().err
     assert load_config(parts / "config.yaml").target.description == str(parts / "target.yaml")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_engine import assert_same_run, stop_after
 from torch.utils.data import default_collate
-from training_standins import DotFrames, small_adapter, small_config
+from training_standins import DotFrames, alone_on, small_adapter, small_config
 
 from benchmarks.adaptation_runs import OF_THE_TARGET
 from egformer_fast.train.adapt.engine import Adapter
@@ -42,10 +42,10 @@ def log(folder: Path, kind: str = "train") -> list[dict[str, str]]:
     ids=["mean-teacher", "accumulate", "entropy", "style"],
 )
 def test_an_adaptation_that_was_stopped_resumes_to_the_same_bits(
-    tmp_path: Path, stop: int, changes: dict[str, Any]
+    tmp_path: Path, stop: int, changes: dict[str, Any], any_device: str
 ) -> None:
     def adapter(name: str) -> Adapter:
-        return small_adapter(tmp_path / name, adapt_config(**changes))
+        return small_adapter(tmp_path / name, adapt_config(**changes), place=alone_on(any_device))
 
     whole = adapter("whole")
     assert whole.fit()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from training_standins import DotFrames, small_config, small_trainer
+from training_standins import DotFrames, alone_on, small_config, small_trainer
 
 from egformer_fast.errors import ConfigError, DataError
 from egformer_fast.train import engine
@@ -63,9 +63,11 @@ def assert_same_run(one: Trainer, other: Trainer, checkpoints: Sequence[str] = (
     [{}, {"train__ema": 0.9, "train__accumulate": 2, "train__clip": 0.1, "train__schedule": "one_cycle"}],
     ids=["plain", "ema-accumulate-clip"],
 )
-def test_a_run_that_was_stopped_resumes_to_the_same_bits(tmp_path: Path, stop: int, changes: dict[str, Any]) -> None:
+def test_a_run_that_was_stopped_resumes_to_the_same_bits(
+    tmp_path: Path, stop: int, changes: dict[str, Any], any_device: str
+) -> None:
     def trainer(name: str) -> Trainer:
-        return small_trainer(tmp_path / name, small_config(train__log_every=1, **changes))
+        return small_trainer(tmp_path / name, small_config(train__log_every=1, **changes), place=alone_on(any_device))
 
     whole = trainer("whole")
     assert whole.fit()

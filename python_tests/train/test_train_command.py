@@ -203,9 +203,12 @@ def test_sigterm_saves_and_exits_0(config: Path) -> None:
         assert load_state(find_checkpoint(run, "last"))["step"] == int(list(csv.DictReader(file))[-1]["step"]) >= 2
 
 
-def test_the_real_model_resumes_to_the_same_bits_in_mid_epoch(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_model_resumes_to_the_same_bits_in_mid_epoch(
+    config: Path, monkeypatch: pytest.MonkeyPatch, any_device: str
+) -> None:
     whole, parts = config.parent / "whole", config.parent / "parts"
     options = ["--config", config, "--set", "eval.pictures=0", "--set", "model.gumbel=1", "--set", "train.epochs=3"]
+    options += ["--set", f"train.device={any_device}", "--set", "train.deterministic=true"]
     assert train(*options, "--output", whole) == 0
     with monkeypatch.context() as patch:
         usual = Trainer._train_step
@@ -225,6 +228,17 @@ def test_the_real_model_resumes_to_the_same_bits_in_mid_epoch(config: Path, monk
     raw, other_raw = (load_state(run / "checkpoints/last")["model"] for run in (whole, parts))
     assert all(torch.equal(raw[key], other_raw[key]) for key in raw)
     assert any(not torch.equal(raw[key], one[key]) for key in raw), "averaged weights are others than the last ones"
+
+
+def test_a_run_is_deterministic_where_that_is_asked_for(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.use_deterministic_algorithms(False)
+    seen = []
+    monkeypatch.setattr(Trainer, "fit", lambda self: seen.append(torch.are_deterministic_algorithms_enabled()) or True)
+    for wanted in ("false", "true"):
+        run = config.parent / wanted
+        assert train("--config", config, "--output", run, "--set", f"train.deterministic={wanted}") == 0
+    assert seen == [False, True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_weights_to_start_from(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

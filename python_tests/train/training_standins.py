@@ -18,7 +18,12 @@ from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
 from egformer_fast.train.engine import Trainer
 
-ALONE = Processes(0, 1, torch.device("cpu"))
+
+def alone_on(device: str) -> Processes:
+    return Processes(0, 1, torch.device(device))
+
+
+ALONE = alone_on("cpu")
 
 
 class DotFrames:

@@ -31,7 +31,9 @@ class ClassConfidence:
         """probability, label: (B, H, W)."""
         classes = len(self.value)
         count = torch.bincount(label.flatten(), minlength=classes).float().cpu()
-        total = torch.bincount(label.flatten(), probability.flatten().double(), minlength=classes).float().cpu()
+        # Not bincount with weights, which on a GPU adds up in no fixed order.
+        zero = probability.new_zeros(classes, dtype=torch.float64)
+        total = zero.index_add(0, label.flatten(), probability.flatten().double()).float().cpu()
         seen = count > 0
         mean = torch.where(seen, total / count.clamp_min(1), self.value)
         self.value = self.decay * self.value + (1 - self.decay) * mean

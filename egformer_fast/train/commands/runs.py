@@ -69,12 +69,13 @@ def carry_out(
     import torch
 
     from egformer_fast.train.build import refuse_faults
+    from egformer_fast.train.determinism import determinism
     from egformer_fast.train.distributed import processes
     from egformer_fast.train.run_folder import check_folder, prepare_folder
 
     if config.train.threads is not None:
         torch.set_num_threads(config.train.threads)
-    with processes(config.train.device) as place:
+    with determinism(config.train.deterministic), processes(config.train.device) as place:
         if place.main:
             check_folder(output, config, arguments.resume)
         trainer, frames, lines = build(place)
