@@ -167,11 +167,11 @@ if wants build; then
 fi
 wants ceilings && measure ceilings 40 1
 wants tests && measure tests 150 4
-wants training-tests && measure training-tests 150 4
+wants training-tests && measure training-tests 90 4
 wants compile && measure compile 110 3
 wants ops && measure ops 180 2
 wants model && measure model 90 1
-wants training && measure training 60 1
+wants training && measure training 120 1
 wants sanitizer && measure sanitizer 90 1
 
 rm -f "$out"/.*.tmp

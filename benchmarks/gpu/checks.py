@@ -1,5 +1,5 @@
 """The op tests on the device, one process a backend and a file, several at once; a few under compute-sanitizer; and
-the tests of modules, model and training, which take the device that a user's call would.
+the tests of training runs that repeat themselves to the bit.
 
 pytest writes what came out as JUnit XML, also when it is interrupted: a job that takes too long is, and what it has
 shown by then counts.
@@ -28,7 +28,7 @@ from benchmarks.gpu.part import ROOT, Part
 
 TESTS = Path("python_tests")
 FILES = tuple(f"ops/test_{name}.py" for name in ("modality_attention", "modality_drop", "modality_score", "graphs"))
-FOLDERS = ("train", "models", "nn")  # what takes longest comes first
+RUNS = tuple(f"train/test_{name}.py" for name in ("train_command", "adapt_command", "adapt_engine", "engine"))
 TINY = " and (strided_input or same_bits)"
 SANITIZED = "test_gradient_error_against_float64 or test_dropped or test_strided_input or test_missing"
 # Not initcheck: the tests fill fresh memory with NaN. "fmha": an attention kernel of PyTorch's, which the tests compare
@@ -82,6 +82,8 @@ def run_job(job: Job, until: float) -> dict[str, Any]:
         command += ["-p", "no:cacheprovider", "--hypothesis-profile=brief", *(["-k", job.select] if job.select else [])]
         # cuBLAS gives the same bits twice only with a workspace of its own choosing.
         environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **dict(job.environment)}
+        # Every job with threads for all cores keeps the others waiting for theirs.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers())))
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -140,11 +142,9 @@ def workers() -> int:
 
 
 def run_training_tests(part: Part) -> int:
-    """python_tests of modules, model and training."""
-    folders = FOLDERS[-1:] if part.tiny else FOLDERS
-    found = [path for name in folders for path in sorted((ROOT / TESTS / name).glob("test_*.py"))]
-    jobs = [Job("auto", path.relative_to(ROOT / TESTS).as_posix(), None) for path in found]
-    return finish(part, jobs, workers())
+    """The tests of python_tests/train that any device must pass."""
+    kind = torch.device(part.device).type
+    return finish(part, [Job("auto", file, kind) for file in RUNS[-1 if part.tiny else 0 :]], workers())
 
 
 def find_sanitizer() -> str | None:

@@ -98,6 +98,7 @@ def measure(part: Part, where: dict[str, int]) -> None:
                 step = Step(backend, deterministic, **common)
                 problem: str | Exception | None = complaint(step, exact, plain)
                 if problem is None:
+                    print(f"  {where}: {name} agrees", flush=True)
                     steps[name] = step
                     continue
             except Exception as error:  # whatever a variant raises, the others go on
