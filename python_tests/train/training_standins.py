@@ -103,9 +103,9 @@ class TwoConvs(nn.Module):
         if not trace:
             return logits
         batch = len(logits)
-        slots = torch.arange(2).expand(batch, 2)
+        slots = torch.arange(2, device=logits.device).expand(batch, 2)
         score = features[:, :2].mean((2, 3)).sigmoid()
-        stage = StageTrace(score, slots, slots[:, :1], torch.ones(batch, 1))
+        stage = StageTrace(score, slots, slots[:, :1], logits.new_ones(batch, 1))
         return logits, Trace(tuple(self.modalities), [stage] * 4)
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
