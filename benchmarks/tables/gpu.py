@@ -12,6 +12,7 @@ from egformer_fast.ops._backend import BACKENDS, OPS
 
 FOLDER = RESULTS / "gpu"
 WAYS = ("forward", "forward + backward")
+STEPS = [f"{name}{how}" for how in ("", " deterministic") for name in ("reference", "cuda", "triton")]
 
 
 def tables(head: list[str], names: Sequence[str], rows: Callable[[dict[str, Any]], list[list[str]]], unit: str) -> str:
@@ -73,6 +74,18 @@ def gpu_model() -> str:
     return tables(head, ["model"], model_rows, "Milliseconds, medians. ")
 
 
+def training_rows(data: dict[str, Any]) -> list[list[str]]:
+    return [
+        [f"{row['size']}, batch {row['batch']}", *(f"{1000 * row['timings'][name]['median_s']:.0f}" for name in STEPS)]
+        for row in data["rows"]
+    ]
+
+
+@table
+def gpu_training() -> str:
+    return tables(["size, batch", *STEPS], ["training"], training_rows, "Milliseconds, medians. ")
+
+
 def test_rows(data: dict[str, Any]) -> list[list[str]]:
     counts = ("passed", "failed", "skipped")
     return [
@@ -83,6 +96,6 @@ def test_rows(data: dict[str, Any]) -> list[list[str]]:
 
 @table
 def gpu_tests() -> str:
-    """Op tests by backend and file, compute-sanitizer's by backend and tool."""
+    """Op tests by backend and file, training's, compute-sanitizer's by backend and tool."""
     head = ["backend: file", "passed", "failed", "skipped", "problem"]
-    return tables(head, ["tests", "sanitizer"], test_rows, "")
+    return tables(head, ["tests", "training-tests", "sanitizer"], test_rows, "")
