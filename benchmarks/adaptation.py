@@ -81,6 +81,7 @@ def score(run: Run, runs: Path, minutes: float) -> None:
     call("eval", "--checkpoint", checkpoint, *target(run, runs), "--json", report)
     scores = json.loads(report.read_text())
     del scores["checkpoint"]  # where the run lay on this machine says nothing
+    scores["subsets"] = {sensors: one["miou"] for sensors, one in scores["subsets"].items()}
     write_result(
         f"adaptation/{run.benchmark}/{run.name}_{run.seed}",
         {
@@ -96,10 +97,11 @@ def score(run: Run, runs: Path, minutes: float) -> None:
 
 
 def target(run: Run, runs: Path) -> list[str]:
-    """Options of `eval` for the frames that are scored."""
-    drawn = runs / "scenes" / "away" / "dataset.yaml"
-    data = drawn if run.benchmark == "drawn" else CONFIGS / "data" / "ombria_pairs_2021.yaml"
-    return ["--data", str(data), "--split", BENCHMARKS[run.benchmark].split]
+    """Options of `eval` for the frames that are scored; drawn ones with every set of the sensors, too."""
+    split = ["--split", BENCHMARKS[run.benchmark].split]
+    if run.benchmark == "drawn":
+        return ["--data", str(runs / "scenes" / "away" / "dataset.yaml"), *split, "--subsets", "all"]
+    return ["--data", str(CONFIGS / "data" / "ombria_pairs_2021.yaml"), *split]
 
 
 def draw_scenes(runs: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_run_that_was_told_to_stop_gets_no_result(
     def call(*arguments: object) -> None:
         called.append(arguments[0])
         if arguments[0] == "eval":
-            (folder / "target.json").write_text('{"checkpoint": "here", "miou": 0.5}')
+            (folder / "target.json").write_text('{"checkpoint": "here", "miou": 0.5, "subsets": {}}')
 
     written: list[str] = []
     monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
@@ -227,13 +227,20 @@ def test_a_part_stands_against_all_parts_of_its_seed_and_chance_below() -> None:
     scores = {"wide_start": [0.4, 0.5], "short": [0.5, 0.7], "without_mix": [0.375]}
     results = {
         name: [
-            {"settings": {"train.seed": seed}, "minutes": 12.6, "target": {"miou": score}}
+            {
+                "settings": {"train.seed": seed},
+                "minutes": 12.6,
+                "target": {"miou": score, "subset_mean": {"miou": score / 2}},
+            }
             for seed, score in enumerate(scores[name])
         ]
         for name in scores
     }
     lines = ablation(results).splitlines()
-    assert lines[2:4] == ["| all parts | 13 | 0.500 |  |", "| without mix | 13 | 0.375 | -0.125 |"]
+    assert lines[2:4] == [
+        "| all parts | 13 | 0.500 | 0.250 |",
+        "| without mix | 13 | 0.375 (-0.125) | 0.188 (-0.062) |",
+    ]
     assert lines[-1] == "With all parts, over 2 seeds: 0.150 (± 0.050) above the start it goes on from."
     assert ablation({"wide_start": results["wide_start"], "without_mix": results["without_mix"]}) == ""
 
