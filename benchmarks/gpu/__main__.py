@@ -1,8 +1,8 @@
 """python -m benchmarks.gpu PART: one part of the GPU measurements; benchmarks/gpu_day.sh runs them all.
 
-ceilings, tests, training-tests, sanitizer, ops, model, training write <chip>_<part>.json (ops: a file an op, or the
-one of --op). compile fills the caches of
-torch.compile and Triton for ops, on all cores. summary prints what the files say.
+ceilings, tests, training-tests, sanitizer, ops, model, training write <chip>_<part>.json (ops: a file an op, or that
+of --op alone). compile fills the caches of torch.compile and Triton for ops, on all cores. summary prints what the
+files say.
 """
 
 from __future__ import annotations
@@ -79,30 +79,16 @@ def run_ops(args: argparse.Namespace) -> int:
     return status
 
 
-def run_op(args: argparse.Namespace) -> int:
-    part = part_of(args.op, args)
+def resumed(name: str, args: argparse.Namespace) -> Part:
+    """The part, with what an earlier process of it has left."""
+    part = part_of(name, args)
     part.resume()
-    return op_timing.run(part, args.op, rates(args))
+    return part
 
 
-def run_model(args: argparse.Namespace) -> int:
-    return watched(child(args, "whole-model", args.until), part_of("model", args).path, args.until)
-
-
-def run_whole_model(args: argparse.Namespace) -> int:
-    part = part_of("model", args)
-    part.resume()
-    return model_timing.run(part)
-
-
-def run_training(args: argparse.Namespace) -> int:
-    return watched(child(args, "training-steps", args.until), part_of("training", args).path, args.until)
-
-
-def run_training_steps(args: argparse.Namespace) -> int:
-    part = part_of("training", args)
-    part.resume()
-    return training_timing.run(part)
+def run_watched(name: str, its_child: str, args: argparse.Namespace) -> int:
+    """A part whose work is done by one of CHILDREN, in a process of its own."""
+    return watched(child(args, its_child, args.until), part_of(name, args).path, args.until)
 
 
 def compile_jobs(places: int) -> list[list[str]]:
@@ -157,12 +143,16 @@ PARTS = {
     "sanitizer": lambda args: checks.run_sanitizer(part_of("sanitizer", args)),
     "compile": run_compile,
     "ops": run_ops,
-    "model": run_model,
-    "training": run_training,
+    "model": lambda args: run_watched("model", "whole-model", args),
+    "training": lambda args: run_watched("training", "training-steps", args),
     "summary": run_summary,
 }
-CHILDREN = {"op": run_op, "whole-model": run_whole_model, "training-steps": run_training_steps}
-CHILDREN |= {"compile-places": run_compile_places}
+CHILDREN = {
+    "op": lambda args: op_timing.run(resumed(args.op, args), args.op, rates(args)),
+    "whole-model": lambda args: model_timing.run(resumed("model", args)),
+    "training-steps": lambda args: training_timing.run(resumed("training", args)),
+    "compile-places": run_compile_places,
+}
 
 
 def main(words: list[str] | None = None) -> int:
