@@ -82,6 +82,9 @@ class TrainConfig:
     ema: float | None = option(
         None, "decay of the averaged weights that are evaluated; null: off", low=0, high=0.999999
     )
+    ema_ramp: float = option(
+        10.0, "after n steps that decay is at most (1 + n) / (ema_ramp + n); 2: as in DAFormer, 1: no ramp", low=1
+    )
     autocast: str = option("none", "lower-precision arithmetic", choices=["none", "bfloat16", "float16"])
     loss: str = option("cross_entropy", "loss of a pixel", choices=["cross_entropy", "ohem"])
     ohem_threshold: float = option(

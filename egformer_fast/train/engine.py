@@ -74,7 +74,7 @@ class Trainer:
         self.train_set, self.val_set = train_set, val_set
         self.pictured: tuple[Any, list[str]] = (val_set, [])
         self.model = model.to(place.device)
-        self.ema = None if options.ema is None else Ema(self.model, options.ema)
+        self.ema = None if options.ema is None else Ema(self.model, options.ema, options.ema_ramp)
         self.evaluated_model: Any = self.model if self.ema is None else self.ema.model
         self.arithmetic = Arithmetic(self.model, config, place)
         self.loss = make_loss(config, model.num_classes, train_set.ignore_index).to(place.device)

@@ -242,15 +242,16 @@ def test_a_time_budget_runs_the_whole_schedule_and_is_spent_once(
     assert again.step == trainer.step
 
 
-def test_the_averaged_weights_are_evaluated_and_saved(tmp_path: Path) -> None:
-    trainer = small_trainer(tmp_path / "run", small_config(train__ema=0.99, train__epochs=1))
+@pytest.mark.parametrize("ramp", [1.0, 2.0, 10.0])
+def test_the_averaged_weights_are_evaluated_and_saved(tmp_path: Path, ramp: float) -> None:
+    trainer = small_trainer(tmp_path / "run", small_config(train__ema=0.6, train__ema_ramp=ramp, train__epochs=1))
     average = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     usual, numbers = trainer.arithmetic.optimizer.step, count()
 
     def follow(*args: Any, **kwargs: Any) -> None:
         usual(*args, **kwargs)
         updates = next(numbers)
-        decay = min(0.99, (1 + updates) / (10 + updates))
+        decay = min(0.6, (1 + updates) / (ramp + updates))
         for name, value in trainer.model.state_dict().items():
             average[name] = decay * average[name] + (1 - decay) * value if value.is_floating_point() else value.clone()
 
