@@ -1,20 +1,22 @@
 // modality_score on a GPU; the formulas are in egformer_fast/ops/modality_score.py.
 //
-// Forward, two launches. (1) pool: a block of 256 threads adds up at most max(16384 / C, N / 64) tokens of one map, for
+// Forward, two launches. (1) pool: a block of 256 threads adds up at most max(4096 / C, N / 128) tokens of one map, for
 // up to 32 columns of 16 bytes: a thread owns a column and every (256 / columns)-th token, four loads under way; lanes
 // of the same column meet by shuffles, warps in shared memory, and the block writes its partial sums. (2) head: one
-// block a map adds the partial sums in order and runs the MLP, a warp for each hidden unit.
+// block a map adds the partial sums, in parallel and in a fixed order, and runs the MLP (score_mlp.cuh); it is there
+// before pool has ended and has asked for the weights by then.
 // Backward, two launches, on the means alone: (1) one block a map runs the MLP again and writes d_pooled; (2) one
 // thread for each entry of w1 adds over the maps in order. No atomics: the same bits every time.
 //
-// Bytes: x once, and 4 C for each block of pool, written and read: 3 % of x at C = 256 in 16 bits. Maps that are not
-// present cost no loads. Shared memory 8 KiB, 32 to 40 registers (sm_80): six blocks or more on a multiprocessor, each
-// with 16 KiB to 64 KiB under way.
+// Bytes: x once, and 4 C for each block of pool, written and read again from the L2 cache: 1 % of a map of 65536 tokens
+// and 32 channels in 16 bits, 25 % of one of 256 channels and few tokens, where the time is that of waiting. Maps that
+// are not present cost no loads.
 #include <algorithm>
 
 #include "alignment.h"
 #include "device.cuh"
 #include "modality_score.h"
+#include "score_mlp.cuh"
 
 namespace egformer {
 namespace {
@@ -22,9 +24,10 @@ namespace {
 struct ScoreTraits {
   static constexpr int kThreads = 256, kWarps = kThreads / 32;
   static constexpr int kMaxColumns = 32;  // of one block of pool
-  static constexpr int64_t kBlockElements = 16384, kMaxSplits = 64;
+  static constexpr int kHeadThreads = 512;
+  static constexpr int64_t kBlockElements = 4096, kMaxSplits = 128;
 };
-constexpr int kThreads = ScoreTraits::kThreads, kWarps = ScoreTraits::kWarps;
+constexpr int kThreads = ScoreTraits::kThreads, kWarps = ScoreTraits::kWarps, kHeadThreads = ScoreTraits::kHeadThreads;
 
 // ---- pool ----------------------------------------------------------------------------------------------------------
 
@@ -50,6 +53,7 @@ template <class T, int kSize>
 __global__ void __launch_bounds__(kThreads) pool_kernel(const T* x, const bool* present, ScoreShape shape, Split split,
                                                         int columns, int tiles, float* partial) {
   EGFORMER_SHARED(float, sums, [kWarps][kSize][32]);
+  let_next_begin();
   const int64_t task = blockIdx.x / tiles, map = task / split.count, part = task % split.count;
   if (present != nullptr && !present[map]) return;
   const int tile = static_cast<int>(blockIdx.x % tiles) * columns, thread = static_cast<int>(threadIdx.x);
@@ -95,61 +99,58 @@ void pool(const T* x, const bool* present, const ScoreShape& shape, float* parti
          x, present, shape, split, columns, static_cast<int>(tiles), partial);
 }
 
-// ---- the MLP -------------------------------------------------------------------------------------------------------
+// ---- head ----------------------------------------------------------------------------------------------------------
 
-__device__ __forceinline__ float normal(float x) { return (1 + erff(x * 0.70710678118654752440f)) / 2; }
-__device__ __forceinline__ float gelu(float x) { return x * normal(x); }
-__device__ __forceinline__ float gelu_gradient(float x) {
-  return normal(x) + x * expf(-x * x / 2) * 0.39894228040143267794f;
+// Columns of partial that a block adds side by side: a thread each, and every (kHeadThreads / columns)-th split of it.
+int head_columns(const ScoreShape& shape) {
+  return static_cast<int>(std::min<int64_t>(kHeadThreads, std::max<int64_t>(1, ceil_div(shape.channels, 32)) * 32));
 }
 
-// The logit of one map, for all threads of its block; each(r, before) receives the hidden unit's value before gelu, in
-// every lane of one warp.
-template <class W, class Each>
-__device__ __forceinline__ float run_mlp(const float* pooled, const ScoreWeights<W>& weights, const ScoreShape& shape,
-                                         Each each) {
-  EGFORMER_SHARED(float, logits, [kWarps]);
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  float logit = 0;
-  for (int64_t r = warp; r < shape.hidden; r += kWarps) {
+// The means of one map into `mean`, for all threads; false where one is not finite.
+__device__ __forceinline__ bool average(const float* partial, int splits, int columns, const ScoreShape& shape,
+                                        float* mean) {
+  EGFORMER_SHARED(float, sums, [kHeadThreads]);
+  const int thread = static_cast<int>(threadIdx.x), rows = kHeadThreads / columns, row = thread / columns;
+  const int channels = static_cast<int>(shape.channels);
+  bool finite = true;
+  for (int first = 0; first < channels; first += columns) {
+    const int c = first + thread % columns;
     float sum = 0;
-    for (int64_t c = lane; c < shape.channels; c += 32) {
-      sum += to_float(load(weights.w1 + r * shape.channels + c)) * load(pooled + c);
+    if (c < channels) {
+#pragma unroll 8
+      for (int split = row; split < splits; split += rows) {
+        sum += load(partial + static_cast<int64_t>(split) * channels + c);
+      }
     }
-    const float before = warp_sum(sum) + to_float(weights.b1[r]);
-    each(r, before);
-    logit += to_float(weights.w2[r]) * gelu(before);
+    store_shared(&sums[thread], sum);
+    __syncthreads();
+    if (row == 0 && c < channels) {
+      for (int other = 1; other < rows; ++other) sum += load_shared(&sums[other * columns + thread]);
+      sum /= static_cast<float>(shape.tokens);
+      store(mean + c, sum);
+      finite = finite && isfinite(sum);
+    }
+    __syncthreads();
   }
-  if (lane == 0) logits[warp] = logit;
-  __syncthreads();
-  float total = to_float(*weights.b2);
-  for (int i = 0; i < kWarps; ++i) total += logits[i];
-  return total;
+  return __syncthreads_and(finite) != 0;  // and the means are there for all
 }
-
-__device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 
 template <class W>
-__global__ void __launch_bounds__(kThreads)
-    head_kernel(const float* partial, ScoreWeights<W> weights, const bool* present, ScoreShape shape, int64_t splits,
-                float* score, float* pooled) {
+__global__ void __launch_bounds__(kHeadThreads)
+    head_kernel(const float* partial, ScoreWeights<W> weights, const bool* present, ScoreShape shape, int splits,
+                int columns, float* score, float* pooled) {
+  prefetch_mlp<kHeadThreads>(weights, shape);
+  wait_for_previous();
   const int64_t map = blockIdx.x;
   float* mean = pooled + map * shape.channels;
   if (present != nullptr && !present[map]) {
-    for (int64_t c = threadIdx.x; c < shape.channels; c += kThreads) mean[c] = 0;
-    if (threadIdx.x == 0) score[map] = 0;
+    for (int64_t c = threadIdx.x; c < shape.channels; c += kHeadThreads) store(mean + c, 0);
+    if (threadIdx.x == 0) store(score + map, 0);
     return;
   }
-  bool finite = true;
-  for (int64_t c = threadIdx.x; c < shape.channels; c += kThreads) {
-    float sum = 0;
-    for (int64_t part = 0; part < splits; ++part) sum += load(partial + (map * splits + part) * shape.channels + c);
-    mean[c] = sum / static_cast<float>(shape.tokens);
-    finite = finite && isfinite(mean[c]);
-  }
-  finite = __syncthreads_and(finite) != 0;  // and the means are there for all
-  const float logit = run_mlp(mean, weights, shape, [](int64_t, float) {});
-  if (threadIdx.x == 0) score[map] = finite && isfinite(logit) ? sigmoid(logit) : NAN;
+  const bool finite = average(partial + map * splits * shape.channels, splits, columns, shape, mean);
+  const float logit = run_mlp<kHeadThreads>(mean, weights, shape, [](int64_t, float) {});
+  if (threadIdx.x == 0) store(score + map, finite && isfinite(logit) ? sigmoid(logit) : NAN);
 }
 
 // ---- backward ------------------------------------------------------------------------------------------------------
@@ -167,6 +168,7 @@ template <class W>
 __global__ void __launch_bounds__(kThreads)
     backward_map_kernel(const float* d_score, const float* pooled, ScoreWeights<W> weights, const bool* present,
                         ScoreShape shape, Saved saved, float* d_pooled) {
+  let_next_begin();
   const int64_t map = blockIdx.x, channels = shape.channels;
   const float* mean = pooled + map * channels;
   float *d_before = saved.d_before + map * shape.hidden, *hidden = saved.hidden + map * shape.hidden;
@@ -175,7 +177,7 @@ __global__ void __launch_bounds__(kThreads)
   alive = __syncthreads_and(alive) != 0;
   float d_logit = 0;
   if (alive) {
-    const float logit = run_mlp(mean, weights, shape, [&](int64_t r, float before) {
+    const float logit = run_mlp<kThreads>(mean, weights, shape, [&](int64_t r, float before) {
       if (threadIdx.x % 32 == 0) d_before[r] = before;
     });
     alive = isfinite(logit);
@@ -204,6 +206,7 @@ __global__ void __launch_bounds__(kThreads)
 template <class W>
 __global__ void __launch_bounds__(kThreads) backward_weights_kernel(const float* pooled, ScoreShape shape, Saved saved,
                                                                     int tiles, ScoreGradients<W> gradients) {
+  wait_for_previous();
   const int64_t r = blockIdx.x / tiles, c = blockIdx.x % tiles * kThreads + threadIdx.x;
   const int64_t maps = shape.batch * shape.modalities;
   float w1 = 0, b1 = 0, w2 = 0, b2 = 0;
@@ -248,8 +251,9 @@ void modality_score(const T* x, const ScoreWeights<W>& weights, const bool* pres
   } else {
     pool<T, 1>(x, present, shape, scratch, stream);
   }
-  launch("modality_score: head", head_kernel<W>, dim3(static_cast<unsigned>(maps)), dim3(kThreads), 0, stream, scratch,
-         weights, present, shape, Split(shape).count, score, pooled);
+  launch_early("modality_score: head", head_kernel<W>, dim3(static_cast<unsigned>(maps)), dim3(kHeadThreads), stream,
+               scratch, weights, present, shape, static_cast<int>(Split(shape).count), head_columns(shape), score,
+               pooled);
 }
 
 template <class W>
@@ -264,8 +268,8 @@ void modality_score_backward(const float* d_score, const float* pooled, const Sc
   }
   const int64_t tiles = std::max<int64_t>(1, ceil_div(shape.channels, kThreads));
   const int64_t blocks = std::max<int64_t>(1, shape.hidden) * tiles;
-  launch("modality_score: backward of weights", backward_weights_kernel<W>, dim3(static_cast<unsigned>(blocks)),
-         dim3(kThreads), 0, stream, pooled, shape, saved, static_cast<int>(tiles), gradients);
+  launch_early("modality_score: backward of weights", backward_weights_kernel<W>, dim3(static_cast<unsigned>(blocks)),
+               dim3(kThreads), stream, pooled, shape, saved, static_cast<int>(tiles), gradients);
 }
 
 #define EGFORMER_INSTANTIATE(T, W)                                                                               \

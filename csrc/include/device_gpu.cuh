@@ -45,6 +45,23 @@ __device__ __forceinline__ unsigned shared_address(const void* shared) {
   return static_cast<unsigned>(__cvta_generic_to_shared(shared));
 }
 
+// The line of 128 bytes at the address, into the L2 cache.
+__device__ __forceinline__ void prefetch(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(__cvta_generic_to_global(address)));
+}
+
+// Programmatic dependent launch. Kernels for chips before sm_90 do without: launch_early starts those as launch does.
+__device__ __forceinline__ void wait_for_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void let_next_begin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+
 // 16 bytes past the L1 cache, both addresses 16-aligned. "memory": the compiler must not move accesses across.
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared_address(shared)), "l"(global) : "memory");
@@ -121,6 +138,31 @@ void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_
   }
   kernel<<<grid, block, shared, stream>>>(static_cast<P>(args)...);
   check(name, cudaGetLastError());
+}
+
+// Whether the code that the current device runs was compiled with wait_for_previous: a chip of today may run PTX of an
+// older one. Graphs take early launches since CUDA 12.3.
+template <class... P>
+bool can_wait(const char* name, void (*kernel)(P...)) {
+  cudaFuncAttributes attributes;
+  check(name, cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel)));
+  return CUDART_VERSION >= 12030 && attributes.ptxVersion >= 90;
+}
+
+// Without dynamic shared memory.
+template <class... P, class... A>
+void launch_early(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t stream, A... args) {
+  if (!can_wait(name, kernel)) return launch(name, kernel, grid, block, 0, stream, args...);
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  check(name, cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...));
 }
 
 }  // namespace egformer

@@ -17,6 +17,7 @@ struct Thread {
   Size3 index;
   unsigned number, lane, warp;  // number: linear in the block
   enum State { kReady, kInBarrier, kInWarp, kExited } state;
+  bool waited;                   // for the kernel before an early one
   std::string waits_in;          // for the deadlock report
   std::vector<Copy> open_group;  // cp.async before its commit
   std::deque<std::vector<Copy>> groups;

@@ -4,9 +4,9 @@
 // A thread runs until it waits: in a barrier, or in a warp collective, whose last lane to arrive computes the result
 // for all. Mistakes that a GPU would answer with silence become errors: a barrier that not all threads reach, a
 // collective whose mask and lanes disagree, a read of shared memory before its write (NaN), a copy that nobody waited
-// for. Races need the thread sanitizer, out-of-bounds global reads the address sanitizer: build with EGFORMER_TSAN or
-// EGFORMER_ASAN. The files of this folder but simt.h are then compiled without the sanitizer, so that it watches the
-// kernels and not their scheduler.
+// for, a kernel that begins early and does not wait for the one before it. Races need the thread sanitizer,
+// out-of-bounds global reads the address sanitizer: build with EGFORMER_TSAN or EGFORMER_ASAN. The files of this folder
+// but simt.h are then compiled without the sanitizer, so that it watches the kernels and not their scheduler.
 //
 // Not modelled: the text of inline PTX, weak memory order, blocks that wait for each other, speed.
 #pragma once
@@ -34,8 +34,11 @@ std::string describe(const Site& site);
 struct Size3 {
   unsigned x, y, z;
 };
-// Runs body once for every thread of the grid; throws Error with the kernel's name.
-void launch(const char* name, Size3 grid, Size3 block, size_t shared_bytes, const std::function<void()>& body);
+// Runs body once for every thread of the grid; throws Error with the kernel's name. early: each thread must call
+// wait_for_previous, and before it must not access global memory.
+void launch(const char* name, Size3 grid, Size3 block, size_t shared_bytes, const std::function<void()>& body,
+            bool early = false);
+void wait_for_previous();
 
 // Lane of the running thread in its warp, 0 to 31.
 unsigned lane();
@@ -87,9 +90,12 @@ std::map<std::string, Counters>& counters();  // by kernel name
 
 extern bool count_memory;
 enum class Access { kLoad, kStore, kShared };
+extern bool is_early;  // the kernel that runs
+void check_waited(Site site);
 // Lanes of a warp that execute the same line for the n-th time make one request.
 void note_access(Access access, const void* address, size_t bytes, Site site);
 inline void note(Access access, const void* address, size_t bytes, Site site) {
+  if (is_early && access != Access::kShared) check_waited(site);
   if (count_memory) note_access(access, address, bytes, site);
 }
 

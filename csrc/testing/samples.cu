@@ -165,6 +165,17 @@ __global__ void unwritten_output(float* out) {
   if (threadIdx.x != 17) out[threadIdx.x] = 1;
 }
 
+__global__ void early_without_waiting(float* out) {
+  if (threadIdx.x % 2 == 0) wait_for_previous();
+  if (threadIdx.x % 2 == 0) store(out + threadIdx.x, 1);
+}
+
+__global__ void early_access(const float* x, float* out) {
+  const float value = load(x + threadIdx.x);
+  wait_for_previous();
+  out[threadIdx.x] = value;
+}
+
 __global__ void missing_syncwarp(float* out) {
   EGFORMER_SHARED(float, values, [64]);
   const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * 32;
@@ -233,6 +244,12 @@ const std::map<std::string, Faulty>& faulty_kernels() {
       {"unaligned_copy", copying("unaligned_copy", unaligned_copy)},
       {"shared_overflow", plain("shared_overflow", shared_overflow)},
       {"unwritten_output", plain("unwritten_output", unwritten_output)},
+      {"early_without_waiting",
+       [](const float*, float* out, int64_t) {
+         launch_early("early_without_waiting", early_without_waiting, dim3(1), dim3(64), nullptr, out);
+       }},
+      {"early_access", [](const float* x, float* out,
+                          int64_t) { launch_early("early_access", early_access, dim3(1), dim3(64), nullptr, x, out); }},
       {"missing_syncwarp", plain("missing_syncwarp", missing_syncwarp)},
       {"race_between_warps", plain("race_between_warps", race_between_warps)},
       {"race_between_blocks", plain("race_between_blocks", race_between_blocks, 2)},

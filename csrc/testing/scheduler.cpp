@@ -15,6 +15,7 @@ namespace simt {
 Block* block;
 Thread* current;
 Counters* tally;
+bool is_early = false;
 
 namespace {
 
@@ -35,6 +36,9 @@ void run_thread() {
     if (!current->groups.empty() || !current->open_group.empty()) {
       fail("thread " + std::to_string(current->number) + " exits before its cp.async copies have been waited for");
     }
+    if (is_early && !current->waited) {
+      fail("thread " + std::to_string(current->number) + " exits without wait_for_previous");
+    }
     block->alive--;
     block->warps[current->warp].alive &= ~(1u << current->lane);
   } catch (...) {
@@ -53,6 +57,7 @@ void start_thread(unsigned number, Size3 shape) {
   thread.lane = number % 32;
   thread.warp = number / 32;
   thread.state = Thread::kReady;
+  thread.waited = false;
   thread.open_group.clear();
   thread.groups.clear();
   block->warps[thread.warp].alive |= 1u << thread.lane;
@@ -154,11 +159,19 @@ void* fresh_order() {
   return addresses + next++ % kAddresses;
 }
 
-void launch(const char* name, Size3 grid, Size3 shape, size_t shared_bytes, const std::function<void()>& body_) {
+void wait_for_previous() { current->waited = true; }
+
+void check_waited(Site site) {
+  if (!current->waited) fail("global memory before wait_for_previous at " + describe(site));
+}
+
+void launch(const char* name, Size3 grid, Size3 shape, size_t shared_bytes, const std::function<void()>& body_,
+            bool early) {
   const Unwatched unwatched;
   tally = &counters()[name];
   tally->launches++;
   body = &body_;
+  is_early = early;
   error = nullptr;
   blockDim = dim3(shape.x, shape.y, shape.z);
   gridDim = dim3(grid.x, grid.y, grid.z);

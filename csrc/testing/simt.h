@@ -207,5 +207,13 @@ void launch(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, size_
   simt::launch(name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared,
                [&] { kernel(static_cast<P>(args)...); });
 }
+template <class... P, class... A>
+void launch_early(const char* name, void (*kernel)(P...), dim3 grid, dim3 block, cudaStream_t, A... args) {
+  simt::launch(
+      name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, 0, [&] { kernel(static_cast<P>(args)...); }, true);
+}
+inline void wait_for_previous() { simt::wait_for_previous(); }
+inline void let_next_begin() {}
+inline void prefetch(const void*) {}
 
 }  // namespace egformer

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SCORE, DROP, SELECTION = "cuda/modality_score.cu", "cuda/modality_drop.cu", "include/selection.cuh"
+SCORE, MLP = "cuda/modality_score.cu", "include/score_mlp.cuh"
+DROP, SELECTION = "cuda/modality_drop.cu", "include/selection.cuh"
 ATTENTION, BACKWARD = "cuda/modality_attention.cu", "cuda/modality_attention_backward.cu"
 PRODUCTS, TILES, SUMS = (f"include/attention_{part}.cuh" for part in ("products", "tiles", "sums"))
 OPS = {
-    "modality_score": (SCORE,),
+    "modality_score": (SCORE, MLP),
     "modality_drop": (DROP, SELECTION),
     "modality_attention": (ATTENTION, BACKWARD, PRODUCTS, TILES, SUMS),
 }
@@ -40,12 +41,15 @@ MUTATIONS = [
         (SCORE, "sum[i]);\n  __syncthreads();", "sum[i]);"),
         (SCORE, "bits >= columns", "bits > columns"),
         (SCORE, "!present[map]) return;", "!present[map] && map < 0) return;"),
-        (SCORE, "part < splits", "part + 1 < splits"),
-        (SCORE, "logits[warp] = logit;\n  __syncthreads();", "logits[warp] = logit;"),
+        (SCORE, "split < splits", "split + 1 < splits"),
+        (SCORE, "other < rows", "other + 1 < rows"),
+        (SCORE, "  prefetch_mlp<kHeadThreads>(weights, shape);\n  wait_for_previous();\n", ""),
+        (MLP, "if (first + j * kWarps >= hidden) break;", ""),
+        (MLP, "logits[warp] = logit;\n  __syncthreads();", "logits[warp] = logit;"),
         (SCORE, "finite && isfinite(logit)", "finite"),
         (SCORE, "(sigmoid(logit) * (1 - sigmoid(logit)))", "sigmoid(logit)"),
         (SCORE, "    if (saved.alive[map] == 0) continue;\n", ""),
-        (SCORE, " + x * expf(-x * x / 2) * 0.39894228040143267794f", ""),
+        (MLP, " + x * expf(-x * x / 2) * 0.39894228040143267794f", ""),
         (SCORE, "alive = isfinite(logit);", ""),
         (SELECTION, "other == value && m < lane", "other == value && m > lane"),
         (SELECTION, "score >= scores.threshold * best", "score > scores.threshold * best"),

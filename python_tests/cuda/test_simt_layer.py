@@ -70,6 +70,8 @@ FAULTS = {
     "copy_not_waited_for": "exits before its cp.async copies have been waited for",
     "unaligned_copy": "an address is not 16-aligned",
     "shared_overflow": "a write 0 B past the end of a shared array of 252 B",
+    "early_without_waiting": "thread 1 exits without wait_for_previous",
+    "early_access": r"global memory before wait_for_previous at samples.cu:\d+",
 }
 WRONG_RESULTS = ("missing_barrier", "copy_waited_for_too_late", "unwritten_output")
 RACES = ("missing_syncwarp", "race_between_warps", "race_between_blocks")
