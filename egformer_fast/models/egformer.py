@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from egformer_fast.models import saving
 from egformer_fast.models.head import AllMLPHead
 from egformer_fast.models.inputs import SensorInputs
 from egformer_fast.models.mit import MIT_CONFIGS, MixVisionTransformer
+from egformer_fast.models.resize import resize
 from egformer_fast.models.trace import StageTrace, Trace
 from egformer_fast.nn import Fused, ModalFusion
 
@@ -155,7 +155,7 @@ class EGFormer(nn.Module):
                 shown = torch.where(alive, sensor, -1)
                 record.stages.append(StageTrace(fused.score, shown, kept, fused.weight))
             tokens, alive, sensor, prior = fused.survivors, fused.index >= 0, kept, fused.weight
-        logits = F.interpolate(self.head(fused_maps), stack.frame, mode="bilinear", align_corners=False)
+        logits = resize(self.head(fused_maps), stack.frame)
         return (logits, record) if trace else logits
 
     def _compacted(self, fused: Fused) -> Fused:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from egformer_fast.models.mit import map_to_tokens, tokens_to_map
+from egformer_fast.models.resize import resize
 
 LEVELS = 4
 
@@ -86,7 +87,7 @@ class AllMLPHead(nn.Module):
         x = tokens_to_map(tokens, size)
         for matrix, level in zip(matrices[1:], maps[1:], strict=True):
             small = tokens_to_map(F.linear(map_to_tokens(level), matrix), (level.shape[2], level.shape[3]))
-            x = x + F.interpolate(small, size, mode="bilinear", align_corners=False)
+            x = x + resize(small, size)
         if self.linear_fuse is not None:
             x = self.linear_fuse.bn(x)
         x = self.dropout(F.relu(x))
