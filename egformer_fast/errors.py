@@ -1,4 +1,4 @@
-"""Errors that a user can mend: the command line prints them as one line and exits with status 2."""
+"""Errors that a user can mend, and how they show a value: the command line prints one line and exits with status 2."""
 
 
 class DataError(ValueError):
@@ -7,3 +7,9 @@ class DataError(ValueError):
 
 class ConfigError(ValueError):
     """A configuration key or value is wrong; the message names the key, what was found and what is wanted."""
+
+
+def as_yaml(value: object) -> str:
+    """A value read from YAML, as it stands there: null, true and false; text in quotes."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from egformer_fast.errors import DataError
+from egformer_fast.errors import DataError, as_yaml
 
 Default = TypeVar("Default")
 _REQUIRED: Any = object()
@@ -33,7 +33,7 @@ class Section:
         return f"{self.where}.{key}" if self.where else key
 
     def _problem(self, dotted: str, wanted: str, found: object) -> DataError:
-        return DataError(f"{self.source}: {dotted}: {wanted}; found {found!r}")
+        return DataError(f"{self.source}: {dotted}: {wanted}; found {as_yaml(found)}")
 
     def error(self, key: str, wanted: str, found: object) -> DataError:
         return self._problem(self._dotted(key), wanted, found)

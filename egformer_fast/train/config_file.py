@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from egformer_fast.data.sources import find_description, is_name
-from egformer_fast.errors import ConfigError
+from egformer_fast.errors import ConfigError, as_yaml
 from egformer_fast.train.config import KEYS, Config
 
 
@@ -48,7 +48,9 @@ def flatten(config: Config) -> dict[str, Any]:
 def describe() -> str:
     """One line a key: name, default, allowed values, meaning."""
     defaults = flatten(Config())
-    return "\n".join(f"{name} = {defaults[name]!r}: {key.limits['doc']} ({key.wanted()})" for name, key in KEYS.items())
+    return "\n".join(
+        f"{name} = {as_yaml(defaults[name])}: {key.limits['doc']} ({key.wanted()})" for name, key in KEYS.items()
+    )
 
 
 def _assign(config: Config, name: str, value: Any, base: Path) -> None:
@@ -125,7 +127,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"configuration file {path} does not exist")
     tree = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: found {tree!r}, wanted the sections data, model, train, eval")
+        raise ConfigError(f"{path}: found {as_yaml(tree)}, wanted the sections data, model, train, eval")
     flat = {}
     for section, entries in tree.items():
         if isinstance(entries, dict):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from egformer_fast.errors import ConfigError
+from egformer_fast.errors import ConfigError, as_yaml
 
 
 def option(default: Any, doc: str, **limits: Any) -> Any:
@@ -79,7 +79,7 @@ class Key:
         return entry
 
     def error(self, found: Any) -> ConfigError:
-        return ConfigError(f"{self.name}: found {found!r}, wanted {self.wanted()}")
+        return ConfigError(f"{self.name}: found {as_yaml(found)}, wanted {self.wanted()}")
 
 
 def keys_of(config: type) -> dict[str, Key]:

@@ -109,7 +109,7 @@ def test_without_label() -> None:
         (("modalities", "rgb", "path"), None, ["modalities.rgb.path is missing", "wanted text"]),
         (("modalities", "rgb", "channels"), 4, ["modalities.rgb.channels", "3 for kind rgb", "found 4"]),
         (("modalities", "depth", "channels"), 0, ["modalities.depth.channels"]),
-        (("modalities", "depth", "channels"), True, ["wanted a whole number", "found True"]),
+        (("modalities", "depth", "channels"), True, ["wanted a whole number", "found true"]),
         (("modalities", "rgb", "select"), [3], ["modalities.rgb.select", "wanted 3 channel numbers from 0"]),
         (("modalities", "rgb", "select"), [0, 1, -1], ["modalities.rgb.select", "from 0"]),
         (("modalities", "depth", "scale"), 0, ["positive"]),
