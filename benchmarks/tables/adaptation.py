@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from benchmarks.adaptation_runs import VARIANTS, sweep
@@ -42,14 +43,26 @@ def adaptation() -> str:
                 cells += [mean_and_spread([_over_sets(one) for one in found])] if benchmark == "drawn" else []
                 minutes = sum(one["minutes"] for one in found) / len(found)
                 rows.append([label, str(len(found)), f"{minutes:.0f}", *cells])
-        last = next(iter(results.values()))[-1]
         below = [
             gap(results) if benchmark == "drawn" else lead(results, regions),
             ablation(results),
-            source({**last, "command": "python -m benchmarks.adaptation"}),
+            origin(results),
         ]
         tables.append("\n\n".join(filter(None, [markdown(head, rows), *below])))
     return "\n\n".join(tables) or "No run has a result file yet."
+
+
+def origin(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Command, date and machine of most runs; below, what ran on another machine."""
+    runs = [(name, one) for name, found in results.items() for one in found]
+    places = Counter(one["machine"]["processor"] for _, one in runs)
+    usual = places.most_common(1)[0][0]
+    last = max((one for _, one in runs if one["machine"]["processor"] == usual), key=lambda one: str(one["date"]))
+    lines = [source({**last, "command": "python -m benchmarks.adaptation"})]
+    for place in sorted(set(places) - {usual}):
+        names = dict.fromkeys(name for name, one in runs if one["machine"]["processor"] == place)
+        lines.append(f"*On {place}: {', '.join(name.replace('_', ' ') for name in names)}.*")
+    return "\n".join(lines)
 
 
 def gap(results: dict[str, list[dict[str, Any]]]) -> str:

@@ -24,7 +24,7 @@ from benchmarks.adaptation_runs import (
     start_of,
     sweep,
 )
-from benchmarks.tables.adaptation import ablation, gap, lead, mean_and_spread
+from benchmarks.tables.adaptation import ablation, gap, lead, mean_and_spread, origin
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import load_config
 
@@ -248,3 +248,17 @@ def test_a_part_stands_against_all_parts_of_its_seed_and_chance_below() -> None:
 def test_mean_and_spread_over_seeds() -> None:
     assert mean_and_spread([0.5, 0.7, 0.6]) == "0.600 (± 0.100)"
     assert mean_and_spread([0.5]) == "0.500"
+
+
+def test_what_ran_elsewhere_is_named_below_the_machine_of_most_runs() -> None:
+    def ran(processor: str, date: str) -> dict[str, object]:
+        return {"date": date, "machine": {"processor": processor, "torch": "2.13"}}
+
+    results = {
+        "start": [ran("A", "2026-11-02"), ran("A", "2026-11-01")],
+        "entropy": [ran("B", "2026-11-03")],
+        "with_features": [ran("B", "2026-11-03")],
+    }
+    usual = "*`python -m benchmarks.adaptation`, 2026-11-02, A, torch 2.13.*"
+    assert origin(results) == f"{usual}\n*On B: entropy, with features.*"
+    assert origin({"start": results["start"]}) == usual
