@@ -42,6 +42,8 @@ OF_THE_TARGET = (
 )
 # Keys that are gone, and the value at which they did nothing.
 GONE = {"adapt.burn_in": 0.0, "adapt.magnify": None, "adapt.consensus": 0.0}
+# A variant -> what it is compared with, where that is not short.
+COMPARED = {"with_a_faster_teacher": "again", "with_a_slower_teacher": "again"}
 NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers")
 # What a part is worth: short without it, or with one that is off. Other seeds of short say how much is chance.
 VARIANTS = {
@@ -57,10 +59,12 @@ VARIANTS = {
     "without_score_confidence": "adapt.score_confidence=false",
     "without_score_alignment": "adapt.score_alignment=0",
     "with_drop_sensors": "adapt.drop_sensors=0.2",
-    "with_a_faster_teacher": "train.ema=0.9",  # in short the decay rises to 0.99 at most: see ema.py
-    "with_a_slower_teacher": "train.ema_ramp=2",  # DAFormer's: as far as train.ema within the run
     "with_masked_frames": "adapt.masked=1",
     "with_features": "adapt.features=0.005",
+    # The rest goes on from a start that was trained again, on another machine: other roundings, another start.
+    "again": "adapt.method=mean_teacher",
+    "with_a_faster_teacher": "train.ema=0.9",  # in short the decay rises to 0.99 at most: see ema.py
+    "with_a_slower_teacher": "train.ema_ramp=2",  # DAFormer's: as far as train.ema within the run
 }
 
 
