@@ -1,6 +1,7 @@
 """Reading and writing a configuration: YAML files, and `--set key=value` on top.
 
-Paths may hold `${VARIABLE}` and `~`; in a file they are relative to the file, in `--set` to the working directory.
+Paths may hold `${VARIABLE}` and `~`; in a file they are relative to the file, in `--set` to the working directory. A
+file with `extends: other.yaml` starts from the values of that one; a list is taken over or replaced as a whole.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from egformer_fast.train.config import KEYS, Config
 
 
 def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
-    """Defaults, then the YAML file, then each `section.name=value`; raises ConfigError or FileNotFoundError."""
+    """Defaults, then the YAML file and before it what it extends, then each `section.name=value`.
+
+    Raises:
+        ConfigError, FileNotFoundError: in one line, with the file or the key.
+    """
     config = Config()
     if path is not None:
-        path = Path(path)
-        for name, value in _read_yaml(path).items():
-            _assign(config, name, value, path.resolve().parent)
+        for file, values in _layers(Path(path)):
+            for name, value in values.items():
+                _assign(config, name, value, file.resolve().parent)
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals:
@@ -121,13 +126,33 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """The file's sections, flattened to section.name -> value."""
+def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """The file and what it extends, the first of these first: each with section.name -> value."""
+    tree = _read_yaml(path)
+    layers = []
+    if "extends" in tree:
+        named = tree.pop("extends")
+        if not isinstance(named, str):
+            raise ConfigError(f"{path}: extends: found {as_yaml(named)}, wanted the path of another configuration")
+        base = path.parent / _expand("extends", named)
+        if base.resolve() in (path.resolve(), *above):
+            raise ConfigError(f"{path}: extends: {named} leads back to itself")
+        layers = _layers(base, (*above, path.resolve()))
+    return [*layers, (path, _flat(tree))]
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    """The file's sections."""
     if not path.is_file():
         raise FileNotFoundError(f"configuration file {path} does not exist")
     tree = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: found {as_yaml(tree)}, wanted the sections data, model, train, eval")
+    return tree
+
+
+def _flat(tree: dict[Any, Any]) -> dict[str, Any]:
+    """section.name -> value."""
     flat = {}
     for section, entries in tree.items():
         if isinstance(entries, dict):

@@ -53,6 +53,37 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.model.weights == str(tmp_path / "mit_b0.pth")
 
 
+def test_a_file_extends_another(tmp_path: Path) -> None:
+    """Each file's paths are its own; what the later one says counts, a list as a whole."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    config_file(folder, "  crop: [64, 96]\nmodel: {keep: [2, 1, 1, 1]}\ntrain: {lr: 0.1, epochs: 3}\n")
+    path, last = tmp_path / "mine.yaml", tmp_path / "last.yaml"
+    path.write_text("train: {lr: 0.2}\nextends: base/run.yaml\nmodel: {keep: null, weights: w.pth}\n")
+    last.write_text("extends: mine.yaml\ndata: {crop: [32, 32]}\n")
+    config = load_config(last, ["train.epochs=4"])
+    assert config.data.description == str(folder / "sets/dots.yaml")
+    assert config.model.weights == str(tmp_path / "w.pth")
+    assert (config.data.crop, config.model.keep) == ([32, 32], None)
+    assert (config.train.lr, config.train.epochs) == (0.2, 4)
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        ("3", ConfigError, "run.yaml: extends: found 3, wanted the path of another configuration"),
+        ("null", ConfigError, "run.yaml: extends: found null, wanted the path of another configuration"),
+        ("run.yaml", ConfigError, "run.yaml: extends: run.yaml leads back to itself"),
+        ("loop.yaml", ConfigError, "loop.yaml: extends: run.yaml leads back to itself"),
+        ("none.yaml", FileNotFoundError, "configuration file .*none.yaml does not exist"),
+    ],
+)
+def test_a_file_that_cannot_be_extended(tmp_path: Path, said: str, error: type[Exception], message: str) -> None:
+    (tmp_path / "loop.yaml").write_text("extends: run.yaml\n")
+    with pytest.raises(error, match=message):
+        load_config(config_file(tmp_path, f"extends: {said}\n"))
+
+
 def test_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DOTS", raising=False)
     with pytest.raises(
