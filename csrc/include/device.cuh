@@ -7,8 +7,8 @@
 //   - is started by launch("name", kernel, grid, block, shared_bytes, stream, arguments...), which throws
 //     std::runtime_error with the name when the launch is refused,
 //   - may be started by launch_early(...), while the kernel before it still runs: its threads call wait_for_previous()
-//     before they touch global memory, and that kernel, started by launch (one that has not waited itself says nothing
-//     of those before it), calls let_next_begin(),
+//     before they touch global memory. The kernel before it calls let_next_begin() and is itself started by launch:
+//     waiting for one that had begun early too would not be waiting for those before,
 //   - reads and writes global memory by load, store, load_vector, store_vector (16 bytes), and shared memory by
 //     load_shared, store_shared where the tests should count sectors and bank conflicts; plain accesses are allowed,
 //   - brings memory nearer by prefetch, copies asynchronously by cp_async_16, cp_async_commit, cp_async_wait<N>,
