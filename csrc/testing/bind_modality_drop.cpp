@@ -30,7 +30,7 @@ void backward(const Optional& d_survivors, const Optional& d_fused, const Option
               const py::array& score, const py::array& index, const py::array& weight, const py::array& d_x,
               const py::array& d_score) {
   const DropShape shape{x.shape(0), x.shape(1), x.shape(2), x.shape(3), index.shape(1)};
-  std::vector<float> scratch(drop_backward_scratch(shape), NAN);
+  Scratch scratch(drop_backward_scratch(shape));
   with_type(x, [&](auto type) {
     using T = decltype(type);
     const DropGradients<T> gradients{rows<T>(d_survivors), rows<T>(d_fused), data<float>(d_weight)};

@@ -15,7 +15,7 @@ void forward(const py::array& x, const py::array& w1, const py::array& b1, const
              const Optional& present, const py::array& score, const py::array& pooled) {
   const ScoreShape shape{x.shape(0),  x.shape(1),   x.shape(2),   x.shape(3),
                          w1.shape(0), stride(x, 0), stride(x, 1), stride(x, 2)};
-  std::vector<float> scratch(score_scratch(shape), NAN);
+  Scratch scratch(score_scratch(shape));
   with_type(x, [&](auto type) {
     using T = decltype(type);
     const auto run = [&](auto weight_type) {
@@ -38,7 +38,7 @@ void backward(const py::array& d_score, const py::array& pooled, const py::array
   shape.modalities = pooled.shape(1);
   shape.channels = pooled.shape(2);
   shape.hidden = w1.shape(0);
-  std::vector<float> scratch(score_backward_scratch(shape), NAN);
+  Scratch scratch(score_backward_scratch(shape));
   with_type(w1, [&](auto type) {
     using W = decltype(type);
     const ScoreGradients<W> gradients{data<float>(d_pooled), data<W>(d_w1), data<W>(d_b1), data<W>(d_w2),

@@ -9,6 +9,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -51,5 +53,15 @@ T* data(const std::optional<py::array>& array) {
 inline int64_t stride(const py::array& array, int dimension) {
   return array.strides(dimension) / static_cast<int64_t>(array.itemsize());
 }
+
+// Scratch memory of NaN that starts at a sector of 32 bytes, as a GPU's does: the counters see where it starts.
+class Scratch {
+ public:
+  explicit Scratch(int64_t floats) : memory_(floats + 7, NAN) {}
+  float* data() { return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory_.data()) + 31) / 32 * 32); }
+
+ private:
+  std::vector<float> memory_;
+};
 
 }  // namespace egformer
