@@ -21,7 +21,7 @@ class Ema:
     """`ema.model` is the averaged copy, always in eval mode and without gradients; `decay` in [0, 1), `ramp` from 1, at
     which d is `decay` from the first update."""
 
-    def __init__(self, model: nn.Module, decay: float, ramp: float = 10.0) -> None:
+    def __init__(self, model: nn.Module, decay: float, ramp: float) -> None:
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.ramp, self.updates = decay, ramp, 0
 

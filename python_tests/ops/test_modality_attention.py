@@ -74,12 +74,13 @@ def check_gradients(values, index, scale, names=RESULTS):
 @pytest.mark.parametrize("queries", [33, 1030])  # of 1030 the kernels for GPUs sum the gradients of keys in parts
 def test_gradient_error_against_float64(device, dtype, queries):
     q, k, v, index, bias = attention_inputs(2, 4, 2, queries, 9, 16, 3, dtype=dtype, device=device)
-    check_gradients([q, k, v, bias], index, 0.25, RESULTS[:4])
+    # Each of the bias's six sums over all queries: the largest error of so few would be chance; see the next test.
+    check_gradients([q, k, v, bias], index, 0.25, RESULTS if queries == 33 else RESULTS[:4])
 
 
 @pytest.mark.parametrize("dtype", DTYPES[2:] + DTYPES[:1], ids=str)
 def test_gradient_error_of_the_bias(device, dtype):
-    """Over six samples: each entry is a sum over all queries; the largest error among a few would be chance."""
+    """Over 18 entries."""
     q, k, v, index, bias = attention_inputs(6, 4, 2, 130, 9, 16, 3, dtype=dtype, device=device)
     check_gradients([q, k, v, bias], index, 0.25, RESULTS[4:])
 

@@ -265,7 +265,7 @@ def test_the_averaged_weights_are_evaluated_and_saved(tmp_path: Path, ramp: floa
 
 def test_ema_of_constant_weights_is_the_weights() -> None:
     model = torch.nn.BatchNorm1d(3)
-    ema = Ema(model, 0.9)
+    ema = Ema(model, 0.9, ramp=10)
     model.weight.data.fill_(2.0)
     for _ in range(200):
         ema.update(model)
