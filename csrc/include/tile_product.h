@@ -4,7 +4,8 @@
 //
 // in tiles of kRows rows and one panel of 64 bytes of columns. A tile's sums fill 12 vector registers of whatever width
 // the processor has (12 x 1, 6 x 2 or 3 x 4), which hides the latency of a multiply-add on all of them. A is read one
-// number at a time through two strides, so that a transposed A costs the same; B and C are read by panels.
+// number at a time through two strides, so that a transposed A costs the same; B and C are read by panels. What C holds
+// is added to the finished sums: adding term by term to what many products have summed would round each to its size.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +43,6 @@ EGFORMER_INLINE void tile(Left<A> a, Right<A> b, Sums<A> c, int64_t depth, bool 
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) {
       sum[i][j] = Vector{};
-      if (add) std::memcpy(&sum[i][j], c.at + i * c.row + j * kLanes, kBytes);
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
@@ -59,7 +59,15 @@ EGFORMER_INLINE void tile(Left<A> a, Right<A> b, Sums<A> c, int64_t depth, bool 
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) std::memcpy(c.at + i * c.row + j * kLanes, &sum[i][j], kBytes);
+    for (int j = 0; j < kVectors; ++j) {
+      A* const at = c.at + i * c.row + j * kLanes;
+      if (add) {
+        Vector before;
+        std::memcpy(&before, at, kBytes);
+        sum[i][j] += before;
+      }
+      std::memcpy(at, &sum[i][j], kBytes);
+    }
   }
 }
 

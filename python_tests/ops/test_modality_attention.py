@@ -85,6 +85,12 @@ def test_gradient_error_of_the_bias(device, dtype):
     check_gradients([q, k, v, bias], index, 0.25, RESULTS[4:])
 
 
+def test_gradient_error_of_keys_over_many_queries():
+    """Of the CPU kernel, which sums 1024 queries in one place. More entries than the interpreters have time for."""
+    q, k, v, index, bias = attention_inputs(12, 4, 2, 1030, 9, 16, 3, dtype=torch.float32)
+    check_gradients([q, k, v, bias], index, 0.25, ("k", "v"))
+
+
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
 def test_gradcheck(gradcheck, device, indexed, biased):
