@@ -41,9 +41,7 @@ EGFORMER_INLINE void tile(Left<A> a, Right<A> b, Sums<A> c, int64_t depth, bool 
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) {
-      sum[i][j] = Vector{};
-    }
+    for (int j = 0; j < kVectors; ++j) sum[i][j] = Vector{};
   }
   for (int64_t k = 0; k < depth; ++k) {
     Vector line[kVectors];

@@ -62,6 +62,13 @@ def test_both_starts_begin_alike() -> None:
     assert (wide.adapt.method, plain.model.weights, wide.model.weights) == ("source_only", None, None)
 
 
+def test_of_the_changed_frames_only_the_start_has_source_jitter() -> None:
+    """But for a variant, which says what it would be worth in the adaptation."""
+    runs = [run for run in sweep() if run.benchmark == "drawn" and adapts(run)]
+    jittered = {run.name for run in runs if loaded(run).adapt.source_jitter > 0}
+    assert jittered == {"wide_start", "with_source_jitter"}
+
+
 def test_methods_differ_in_nothing_but_the_method_and_its_epochs() -> None:
     one, other = (loaded(Run("ombria", name, 1)) for name in ("wide_source", "mean_teacher"))
     assert (one.adapt.method, other.adapt.method) == ("source_only", "mean_teacher")
