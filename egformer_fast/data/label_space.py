@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from egformer_fast.errors import DataError
+from egformer_fast.yaml_file import read_yaml
 
 from .label import IGNORE, Label, read_classes, read_palette
 from .section import Section, nearest
@@ -50,12 +51,10 @@ def known_spaces() -> list[str]:
 
 def load_space(name: str) -> LabelSpace:
     """A label space by its name. Raises DataError for an unknown one, with the known ones."""
-    import yaml
-
     if name not in known_spaces():
         raise DataError(f"no label space '{name}'; {nearest(name, known_spaces())}")
     path = SPACES / f"{name}.yaml"
-    top = Section(yaml.safe_load(path.read_text(encoding="utf-8")), str(path), "", ("classes", "palette", "from"))
+    top = Section(read_yaml(path, "label space", DataError), str(path), "", ("classes", "palette", "from"))
     classes = read_classes(top)
     tables = top.sub("from")
     sources = {source: _table(tables, source, classes) for source in tables.raw}

@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from egformer_fast.errors import DataError
+from egformer_fast.errors import DataError, as_yaml
+from egformer_fast.yaml_file import read_layers, read_yaml
 
 from .section import nearest
 
 SETS = Path(__file__).parent / "sets"
 _SUFFIXES = (".yaml", ".yml")
+_WHAT = "data set description"
 
 
 def known_sets() -> list[str]:
@@ -41,12 +43,21 @@ def find_description(source: str | Path) -> Path:
     return SETS / f"{source}.yaml"
 
 
-def read_content(path: Path) -> object:
+def read_content(path: Path) -> Any:
     """The YAML content of a description, with what it extends merged in.
 
-    Raises FileNotFoundError without the file, DataError for what is not YAML or extends itself.
+    Raises FileNotFoundError without the file, DataError for what is not YAML, has a key twice or extends itself.
     """
-    return _read(path, ())
+    (base, merged), *above = read_layers(path, _WHAT, DataError, _extended)
+    for file, content in above:
+        if not isinstance(merged, dict):
+            raise DataError(f"{base}: wanted a mapping with text keys; found {as_yaml(merged)}")
+        merged.pop("name", None)
+        if isinstance(merged.get("root"), str):
+            # A relative root is relative to the file that says it.
+            merged["root"] = str((base.parent / merged["root"]).resolve())
+        base, merged = file, _merged(merged, content)
+    return merged
 
 
 def self_contained(source: str | Path) -> str:
@@ -54,45 +65,17 @@ def self_contained(source: str | Path) -> str:
     import yaml
 
     path = find_description(source)
-    text, content = path.read_text(encoding="utf-8"), read_content(path)
-    if not isinstance(content, dict) or "extends" not in _loaded(path):
-        return text
+    content = read_content(path)
+    if not isinstance(content, dict) or "extends" not in read_yaml(path, _WHAT, DataError):
+        return path.read_text(encoding="utf-8")
     return yaml.safe_dump({"name": path.stem, **content}, sort_keys=False, allow_unicode=True)
 
 
-def _loaded(path: Path) -> Any:
-    import yaml
-
-    if not path.is_file():
-        raise FileNotFoundError(f"data set description {path} does not exist")
+def _extended(path: Path, named: str) -> Path:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-
-
-def _read(path: Path, above: tuple[Path, ...]) -> Any:
-    content = _loaded(path)
-    if not isinstance(content, dict) or "extends" not in content:
-        return content
-    named = content.pop("extends")
-    if not isinstance(named, str):
-        raise DataError(f"{path}: extends: wanted the name or the path of a description; found {named!r}")
-    try:
-        found = find_description(named)
+        return find_description(named)
     except DataError as error:
         raise DataError(f"{path}: extends: {error}; {nearest(named, known_sets())}") from error
-    base = path.parent / found
-    if base.resolve() in (path.resolve(), *above):
-        raise DataError(f"{path}: extends: {named} leads back to itself")
-    inherited = _read(base, (*above, path.resolve()))
-    if not isinstance(inherited, dict):
-        raise DataError(f"{base}: wanted a mapping with text keys; found {inherited!r}")
-    inherited.pop("name", None)
-    if isinstance(inherited.get("root"), str):
-        # A relative root is relative to the file that says it.
-        inherited["root"] = str((base.parent / inherited["root"]).resolve())
-    return _merged(inherited, content)
 
 
 def _merged(base: dict[Any, Any], changes: dict[Any, Any]) -> dict[Any, Any]:

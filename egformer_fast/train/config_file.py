@@ -17,6 +17,7 @@ from typing import Any
 from egformer_fast.data.sources import find_description, is_name
 from egformer_fast.errors import ConfigError, as_yaml
 from egformer_fast.train.config import KEYS, Config
+from egformer_fast.yaml_file import parse_yaml, read_layers
 
 
 def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
@@ -27,14 +28,14 @@ def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Confi
     """
     config = Config()
     if path is not None:
-        for file, values in _layers(Path(path)):
-            for name, value in values.items():
+        for file, tree in read_layers(Path(path), "configuration file", ConfigError, _extended):
+            for name, value in _flat(tree, file).items():
                 _assign(config, name, value, file.resolve().parent)
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set: found {text!r}, wanted key=value")
-        _assign(config, name.strip(), _parse_yaml(value, f"--set {name}"), Path.cwd())
+        _assign(config, name.strip(), parse_yaml(value, f"--set {name}", ConfigError), Path.cwd())
     _check(config)
     return config
 
@@ -107,52 +108,14 @@ def _check(config: Config) -> None:
         raise ConfigError("train.autocast: found 'float16' with train.device 'cpu', wanted bfloat16 or none on the CPU")
 
 
-def _parse_yaml(text: str, where: str) -> Any:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """safe_load that refuses a key given twice instead of silently taking the last."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            names = [self.construct_object(key, deep=True) for key, _ in node.value]
-            twice = [name for name in names if names.count(name) > 1]
-            if twice:
-                raise ConfigError(f"{where}: key {twice[0]} is given twice")
-            return super().construct_mapping(node, deep)
-
-    try:
-        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+def _extended(_: Path, named: str) -> Path:
+    return _expand("extends", named)
 
 
-def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
-    """The file and what it extends, the first of these first: each with section.name -> value."""
-    tree = _read_yaml(path)
-    layers = []
-    if "extends" in tree:
-        named = tree.pop("extends")
-        if not isinstance(named, str):
-            raise ConfigError(f"{path}: extends: found {as_yaml(named)}, wanted the path of another configuration")
-        base = path.parent / _expand("extends", named)
-        if base.resolve() in (path.resolve(), *above):
-            raise ConfigError(f"{path}: extends: {named} leads back to itself")
-        layers = _layers(base, (*above, path.resolve()))
-    return [*layers, (path, _flat(tree))]
-
-
-def _read_yaml(path: Path) -> dict[Any, Any]:
-    """The file's sections."""
-    if not path.is_file():
-        raise FileNotFoundError(f"configuration file {path} does not exist")
-    tree = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+def _flat(tree: Any, file: Path) -> dict[str, Any]:
+    """section.name -> value, of a file's sections."""
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: found {as_yaml(tree)}, wanted the sections data, model, train, eval")
-    return tree
-
-
-def _flat(tree: dict[Any, Any]) -> dict[str, Any]:
-    """section.name -> value."""
+        raise ConfigError(f"{file}: found {as_yaml(tree)}, wanted the sections data, model, train, eval")
     flat = {}
     for section, entries in tree.items():
         if isinstance(entries, dict):

@@ -208,3 +208,14 @@ def test_shipped_descriptions_are_there() -> None:
     assert drawn.label.values[1] == 0
     assert drawn.label.values[25] == 24
     assert 26 not in drawn.label.values
+
+
+def test_a_key_given_twice(tmp_path: Path) -> None:
+    """The last of two sensors of one name would take the place of the first in silence."""
+    path = tmp_path / "twice.yaml"
+    path.write_text('modalities:\n  lidar: {path: "a/{id}.png"}\n  lidar: {path: "b/{id}.png"}\n')
+    with pytest.raises(DataError, match=r"twice\.yaml: key lidar is given twice"):
+        load_description(path)
+    path.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(DataError, match=r"twice\.yaml: not a text file in UTF-8"):
+        load_description(path)

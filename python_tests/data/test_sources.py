@@ -80,7 +80,7 @@ def test_mistakes_in_extends(tmp_path: Path) -> None:
         load_description(extending(one, extends="delivr"))
     with pytest.raises(FileNotFoundError, match=r"none\.yaml does not exist"):
         load_description(extending(one, extends="none.yaml"))
-    with pytest.raises(DataError, match=r"one\.yaml: extends: wanted the name or the path of a description; found 3"):
+    with pytest.raises(DataError, match=r"one\.yaml: extends: found 3, wanted the data set description"):
         load_description(extending(one, extends=3))
     two.write_text("- 1\n")
     with pytest.raises(DataError, match=r"two\.yaml: wanted a mapping"):

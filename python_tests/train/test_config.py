@@ -71,8 +71,8 @@ def test_a_file_extends_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "error", "message"),
     [
-        ("3", ConfigError, "run.yaml: extends: found 3, wanted the path of another configuration"),
-        ("null", ConfigError, "run.yaml: extends: found null, wanted the path of another configuration"),
+        ("3", ConfigError, "run.yaml: extends: found 3, wanted the configuration file that it"),
+        ("null", ConfigError, "run.yaml: extends: found null, wanted the configuration file that it"),
         ("run.yaml", ConfigError, "run.yaml: extends: run.yaml leads back to itself"),
         ("loop.yaml", ConfigError, "loop.yaml: extends: run.yaml leads back to itself"),
         ("none.yaml", FileNotFoundError, "configuration file .*none.yaml does not exist"),
@@ -158,6 +158,9 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("[1, 2]\n")
     with pytest.raises(ConfigError, match=r"wanted the sections data, model, train, eval"):
         load_config(tmp_path / "list.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"model: {name: caf\xe9}\n")
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not a text file in UTF-8"):
+        load_config(tmp_path / "latin.yaml")
     (tmp_path / "empty.yaml").write_text("data: {}\n")
     with pytest.raises(ConfigError, match="data.description: not given"):
         load_config(tmp_path / "empty.yaml")
