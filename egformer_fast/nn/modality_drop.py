@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from egformer_fast.ops import modality_drop
+from egformer_fast.ops.modality_drop import RANKS, modality_drop
 
 
 class ModalDropping(nn.Module):
@@ -17,10 +19,21 @@ class ModalDropping(nn.Module):
         rank: "sample" or "batch" (the paper's rule).
         gumbel: scale of the Gumbel noise on the log-score that ranks modalities in training. At 1 the kept set is
             drawn without replacement in proportion to the scores (Gumbel top-k); 0: no noise.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it.
     """
 
     def __init__(self, keep: int, threshold: float = 0.0, rank: str = "sample", gumbel: float = 0.0) -> None:
         super().__init__()
+        if keep < 1:
+            raise ValueError(f"ModalDropping: keep must be at least 1, got {keep}")
+        if not 0.0 <= threshold <= 1.0:
+            raise ValueError(f"ModalDropping: threshold must be between 0 and 1, got {threshold}")
+        if rank not in RANKS:
+            raise ValueError(f"ModalDropping: rank must be 'sample' or 'batch', got {rank!r}")
+        if not 0.0 <= gumbel < math.inf:
+            raise ValueError(f"ModalDropping: gumbel must be 0 or more, got {gumbel}")
         self.keep, self.threshold, self.rank, self.gumbel = keep, threshold, rank, gumbel
 
     def forward(

@@ -21,6 +21,12 @@ def is_autocast_on(device_type: str) -> bool:
     return device_type != "meta" and torch.is_autocast_enabled(device_type)
 
 
+def is_recorded() -> bool:
+    """Whether a graph is made of the call (torch.compile, torch.export, make_fx) or it is faked: values are not to be
+    looked at. Any other dispatch mode counts too."""
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+
+
 def describe(value: object) -> str:
     """A tensor as `float32 (2, 4) on cpu`, anything else as its repr: for error messages."""
     if isinstance(value, Tensor):

@@ -35,13 +35,14 @@ def modality_attention(
 
     Args:
         q: (B, H, Nq, D) float32, float64, bfloat16 or float16; any strides.
-        k, v: (B, M, H, Nk, D), dtype of q. Under autocast q, k, v are cast to the autocast dtype, nothing else is.
+        k, v: (B, M, H, Nk, D), dtype of q. Under autocast q, k, v are cast to the autocast dtype, nothing else is;
+            float64 stays, and then all three have to be.
         index: (B, K) int64: the modality in each slot, -1 in padded slots; a repeated index attends twice.
             None: every modality, slot m holds modality m (K = M).
         bias: (B, K) float32 (float64 when q is float64), added to the logits of a slot; may be -inf. None: zeros.
         scale: factor on <q, k>; default D ** -0.5.
         validate: check the values of index on a GPU too, where looking at them waits for the GPU. On the CPU they are
-            checked in any case; under torch.compile they never are.
+            checked in any case; never while a graph is recorded (torch.compile, export).
 
     Returns:
         out: (B, H, Nq, D), dtype of q; lse: (B, H, Nq), dtype of bias, natural log, not differentiable.
@@ -63,8 +64,7 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor |
         raise ValueError(f"{_NAME}: q must have D >= 1, got {checks.describe(q)}")
     checks.check_tensor(_NAME, "k", k, "(B, M, H, Nk, D)")
     modalities, keys = k.shape[1], k.shape[3]
-    # Autocast gives the three one dtype before any kernel sees them.
-    same = checks.FLOATING if checks.is_autocast_on(q.device.type) else (q.dtype,)
+    same = _dtypes_beside(q)
     for name, value in (("k", k), ("v", v)):
         checks.check_tensor(_NAME, name, value, "(B, M, H, Nk, D)")
         checks.check_shape(_NAME, name, value, "(B, M, H, Nk, D)", (batch, modalities, heads, keys, dim))
@@ -86,9 +86,16 @@ def _check(q: Tensor, k: Tensor, v: Tensor, index: Tensor | None, bias: Tensor |
         checks.check_device(_NAME, "bias", bias, q)
 
 
+def _dtypes_beside(q: Tensor) -> tuple[torch.dtype, ...]:
+    """Those that k and v may have: autocast gives all three one dtype before any kernel sees them, except float64."""
+    if q.dtype == torch.float64 or not checks.is_autocast_on(q.device.type):
+        return (q.dtype,)
+    return tuple(dtype for dtype in checks.FLOATING if dtype != torch.float64)
+
+
 def _check_index(index: Tensor, modalities: int) -> None:
     """Where there are values to look at, and looking breaks no graph."""
-    if index.is_meta or torch.compiler.is_compiling() or index.numel() == 0:
+    if checks.is_recorded() or index.is_meta or index.numel() == 0:
         return
     low, high = (int(value) for value in index.aminmax())
     if low < -1 or high >= modalities:
@@ -133,7 +140,7 @@ def modality_attention_backward_reference(
     d_q = scale * (d_logits @ keys)
     d_keys = scale * (d_logits.mT @ q.to(lse.dtype))
     d_values = probability.mT @ d_out
-    d_k, d_v = (_from_slots(d, index, k).to(k.dtype) for d in (d_keys, d_values))
+    d_k, d_v = (_from_slots(d, index, slots, k).to(k.dtype) for d in (d_keys, d_values))
     if bias is None:
         return d_q.to(q.dtype), d_k, d_v, lse.new_empty((0,))
     # The terms nearly cancel; PyTorch sums more exactly over outer dimensions than over outer and inner ones at once.
@@ -156,10 +163,10 @@ def _slots(k: Tensor, index: Tensor | None) -> Tensor:
     return k.reshape(batch, heads, slots * tokens, dim)
 
 
-def _from_slots(d_tokens: Tensor, index: Tensor | None, like: Tensor) -> Tensor:
+def _from_slots(d_tokens: Tensor, index: Tensor | None, slots: int, like: Tensor) -> Tensor:
     """The transpose of _slots: (B, H, K * Nk, D) -> (B, M, H, Nk, D); a repeated index adds up."""
     batch, modalities, heads, tokens, dim = like.shape
-    d_slot = d_tokens.reshape(batch, heads, -1, tokens, dim).transpose(1, 2)
+    d_slot = d_tokens.reshape(batch, heads, slots, tokens, dim).transpose(1, 2)
     if index is None:
         return d_slot.contiguous()
     d_slot = torch.where((index >= 0)[:, :, None, None, None], d_slot, 0)
@@ -232,8 +239,9 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
 def _gradients(ctx: Any, backward: Any, d_out: Tensor | None, _: None) -> Any:
     if d_out is None:
         return (None,) * 6
-    d_q, d_k, d_v, d_bias = backward(d_out, *ctx.saved_tensors, ctx.scale)
-    bias = ctx.saved_tensors[4]
+    saved = ctx.saved_tensors  # activation checkpointing unpacks them only once
+    d_q, d_k, d_v, d_bias = backward(d_out, *saved, ctx.scale)
+    bias = saved[4]
     if bias is None:
         return d_q, d_k, d_v, None, None, None
     # A softmax over one slot does not see a shift of it: what a kernel sums up is rounding.

@@ -25,7 +25,8 @@ from egformer_fast.ops._backend import resolve
 from egformer_fast.ops._register import Kernel, Op, register
 
 _NAME = "modality_drop"
-_RANKS = ("sample", "batch")
+RANKS = ("sample", "batch")
+_MOST_MODALITIES = 16  # that the kernels select from: sizes.h
 
 
 def modality_drop(
@@ -41,7 +42,7 @@ def modality_drop(
     """Select, gather and aggregate the `keep` best modalities in one op (EGFormer's Modal Dropping Module).
 
     Args:
-        x: (B, M, N, C) float32, float64, bfloat16 or float16; any strides.
+        x: (B, M, N, C) float32, float64, bfloat16 or float16; M <= 16, C >= 1; any strides.
         score: (B, M) float32 (float64 when x is float64); NaN or negative or infinite: a broken sensor, not eligible.
         keep: slots kept, 1 <= keep <= M; static, so every output shape is.
         present: (B, M) bool; False: missing sensor, its memory is not looked at. None: all present.
@@ -76,6 +77,8 @@ def _check(
     checks.check_tensor(_NAME, "x", x, "(B, M, N, C)")
     checks.check_dtype(_NAME, "x", x, checks.FLOATING)
     shape = x.shape[:2]
+    if shape[1] > _MOST_MODALITIES or x.shape[3] == 0:
+        raise ValueError(f"{_NAME}: x must have M <= {_MOST_MODALITIES} and C >= 1, got {checks.describe(x)}")
     for name, value in (("score", score), ("priority", priority)):
         if name == "priority" and value is None:
             continue
@@ -93,7 +96,7 @@ def _check(
         raise TypeError(f"{_NAME}: threshold must be a number, got {type(threshold).__name__}")
     if not 0.0 <= threshold <= 1.0:
         raise ValueError(f"{_NAME}: threshold must be between 0 and 1, got {threshold}")
-    if rank not in _RANKS:
+    if rank not in RANKS:
         raise ValueError(f"{_NAME}: rank must be 'sample' or 'batch', got {rank!r}")
 
 
@@ -169,9 +172,9 @@ def _weights(score: Tensor, index: Tensor) -> Tensor:
 
 
 def _gather(x: Tensor, index: Tensor) -> Tensor:
-    """x[b, index[b, j]]: (B, K, N, C), zeros where index is -1."""
+    """x[b, index[b, j]]: (B, K, N, C), zeros where index is -1; contiguous, as the fake kernel says of every output."""
     sample = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
-    return torch.where((index >= 0)[:, :, None, None], x[sample, index.clamp_min(0)], 0)
+    return torch.where((index >= 0)[:, :, None, None], x[sample, index.clamp_min(0)], 0).contiguous()
 
 
 def modality_drop_backward_reference(

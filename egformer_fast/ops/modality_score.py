@@ -28,7 +28,7 @@ def modality_score(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, pr
     """Score every modality from its own tokens (EGFormer's Any-modal Scoring Module).
 
     Args:
-        x: (B, M, N, C) float32, float64, bfloat16 or float16; any strides; N >= 1.
+        x: (B, M, N, C) float32, float64, bfloat16 or float16; any strides; N and C >= 1.
         w1: (R, C), b1: (R,), w2: (R,), b2: (): the scoring MLP, all of one dtype: x's, or float32.
         present: (B, M) bool; False: the sensor is missing and its memory is not looked at. None: all present.
 
@@ -47,8 +47,8 @@ def _check(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, present: T
     checks.check_tensor(_NAME, "x", x, "(B, M, N, C)")
     checks.check_dtype(_NAME, "x", x, checks.FLOATING)
     batch, modalities, tokens, channels = x.shape
-    if tokens == 0:
-        raise ValueError(f"{_NAME}: x must have at least one token, got {checks.describe(x)}")
+    if tokens == 0 or channels == 0:
+        raise ValueError(f"{_NAME}: x must have N >= 1 and C >= 1, got {checks.describe(x)}")
     checks.check_tensor(_NAME, "w1", w1, "(R, C)")
     hidden = w1.shape[0]
     for name, value, dims, shape in (

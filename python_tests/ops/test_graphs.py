@@ -1,10 +1,13 @@
-"""One module that uses all three ops, through torch.compile, torch.export and autocast: equal results."""
+"""One module that uses all three ops, through whatever records, fakes or recomputes it: equal results."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import checkpoint
 
 from egformer_fast.nn import ModalFusion
 
@@ -57,6 +60,32 @@ def test_export(device):
     names = {str(node.target) for node in program.graph.nodes}
     for op in ("modality_score", "modality_drop", "modality_attention"):
         assert any(op in name for name in names), f"{op} is not in the exported graph"
+
+
+def test_make_fx(device):
+    module = Fusion().to(device).eval()
+    graph = make_fx(module)(*example(2, device))
+    x, present = example(2, device)
+    for traced, eager in zip(graph(x, present), module(x, present), strict=True):
+        torch.testing.assert_close(traced, eager)
+
+
+def test_fake_tensors(device):
+    with FakeTensorMode(), torch.device(device):
+        shapes = [tuple(t.shape) for t in Fusion()(*example(2, device))]
+    assert shapes == [tuple(t.shape) for t in Fusion().to(device)(*example(2, device))]
+
+
+def test_activation_checkpointing(device):
+    module, (x, present) = Fusion().to(device), example(2, device)
+    grads = []
+    for run in (module, lambda *args: checkpoint(module, *args, use_reentrant=False)):
+        leaf = x.clone().requires_grad_()
+        module.zero_grad()
+        sum(t.square().sum() for t in run(leaf, present)).backward()
+        grads.append([leaf.grad, *(p.grad for p in module.parameters())])
+    for plain, recomputed in zip(*grads, strict=True):
+        torch.testing.assert_close(recomputed, plain, rtol=0, atol=0)
 
 
 def test_autocast_trains(device):

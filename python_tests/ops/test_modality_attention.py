@@ -175,14 +175,24 @@ def test_index_none_is_all_modalities(device):
         assert torch.equal(a, b)
 
 
-def test_strided_input_and_empty_batch(device):
+def test_strided_input(device):
     q, k, v, index, bias = attention_inputs(dtype=torch.float32, device=device)
     qkv = [t.transpose(-1, -2).contiguous().transpose(-1, -2) for t in (q, k, v)]
     strided = modality_attention(*qkv, index, bias)
     for a, b in zip(strided, modality_attention(q, k, v, index, bias), strict=True):
         torch.testing.assert_close(a, b)
-    out, lse = modality_attention(q[:0], k[:0], v[:0], index[:0], bias[:0])
-    assert out.shape == (0, 2, 5, 4) and lse.shape == (0, 2, 5)
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("empty", [{"batch": 0}, {"queries": 0}, {"keys": 0}], ids=str)
+def test_empty_sizes(device, empty, indexed):
+    q, k, v, index, bias = attention_inputs(**empty, modalities=3, slots=3, dtype=torch.float32, device=device)
+    leaves = [t.requires_grad_() for t in (q, k, v, bias)]
+    out, lse = modality_attention(q, k, v, index if indexed else None, bias)
+    assert out.shape == q.shape and lse.shape == q.shape[:3]
+    assert (out == 0).all() and (lse == -math.inf).all()
+    out.sum().backward()
+    assert all(leaf.grad.shape == leaf.shape and (leaf.grad == 0).all() for leaf in leaves)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -196,6 +206,15 @@ def test_autocast_casts_q_k_v_and_nothing_else(device, dtype):
     assert torch.equal(out, expected[0]) and torch.equal(lse, expected[1])
     out.float().sum().backward()
     assert all(leaf.grad.dtype == torch.float32 for leaf in leaves)
+
+
+@pytest.mark.parametrize("wide", ["q", "k", "v"])
+def test_autocast_wants_all_or_none_in_float64(device, wide):
+    """Autocast leaves float64 as it is: a kernel would read the others in a type that they do not have."""
+    args = dict(zip("q k v index bias".split(), attention_inputs(dtype=torch.float32, device=device), strict=True))
+    named = "k must be float64, got float32" if wide == "q" else f"{wide} must be float32 or .*, got float64"
+    with torch.autocast(device, dtype=torch.bfloat16), pytest.raises(TypeError, match=named):
+        modality_attention(**{**args, wide: args[wide].double()})
 
 
 @pytest.mark.parametrize("indexed", [True, False])

@@ -200,8 +200,11 @@ def test_same_bits_twice(device):
 
 @pytest.mark.parametrize("per_batch", [False, True])
 @pytest.mark.parametrize("gather", [False, True])
-def test_opcheck(device, per_batch, gather):
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 1, 3, 2)], ids=str)
+def test_opcheck(device, per_batch, gather, order):
+    """order: of x's dimensions in memory; maps that a convolution gives have their channels before their tokens."""
     x, score = inputs(dtype=torch.float32, device=device)
+    x = x.permute(order).contiguous().permute(order)
     present = torch.tensor([[True] * 4, [False, True, False, False]], device=device)
     args = (x.requires_grad_(), score.requires_grad_(), 2, present, torch.rand_like(score), 0.3, per_batch, gather)
     opcheck(resolve("modality_drop", device), args)
@@ -220,6 +223,8 @@ def test_double_backward_raises(device):
     [
         ({"x": torch.zeros(2, 4, 3)}, ValueError, r"x must have shape \(B, M, N, C\), got float32 \(2, 4, 3\) on cpu"),
         ({"x": torch.zeros(2, 4, 5, 3, dtype=torch.int32)}, TypeError, "x must be float32 or .*, got int32"),
+        ({"x": torch.zeros(2, 17, 5, 3)}, ValueError, r"x must have M <= 16 and C >= 1, got float32 \(2, 17, 5, 3\)"),
+        ({"x": torch.zeros(2, 4, 5, 0)}, ValueError, r"x must have M <= 16 and C >= 1, got float32 \(2, 4, 5, 0\)"),
         ({"score": torch.zeros(2, 3)}, ValueError, r"score must have shape \(B, M\) = \(2, 4\), got float32 \(2, 3\)"),
         ({"score": None}, TypeError, "score must be a Tensor"),
         ({"score": torch.zeros(2, 4).half()}, TypeError, "score must be float32, got float16"),
