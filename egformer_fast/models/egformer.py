@@ -79,7 +79,7 @@ class EGFormer(nn.Module):
             raise ValueError(f"EGFormer: unknown backbone {backbone!r}; one of {', '.join(MIT_CONFIGS)}")
         if num_classes < 1:
             raise ValueError(f"EGFormer: num_classes must be at least 1, got {num_classes}")
-        channels = dict(modalities) if isinstance(modalities, Mapping) else dict.fromkeys(modalities, 3)
+        channels = _channels_of(modalities)
         self.num_classes, self.validate, self.compact = num_classes, True, False
         self.encoder = MixVisionTransformer(MIT_CONFIGS[backbone], drop_path=drop_path)
         self.inputs = SensorInputs(channels, self.encoder, early_fusion)
@@ -125,7 +125,7 @@ class EGFormer(nn.Module):
             inputs: name -> (B, channels, H, W), H and W >= 32; an absent key is a sensor missing in every frame.
             present: (B, M) bool in the order of `modalities`; False: that sensor is missing in that frame. A sensor
                 with a NaN or an infinity in a frame counts as missing there.
-            keep: another keep than the configured one, four numbers.
+            keep: another keep than the configured one, four numbers; more than there are sensors means all.
             trace: also return the Trace of scores, kept sensors and weights.
 
         Returns:
@@ -134,6 +134,7 @@ class EGFormer(nn.Module):
         Raises:
             ValueError, TypeError: an input is wrong (the message names it), or a frame has no usable sensor.
         """
+        keep = self.keep if keep is None else _checked_keep(keep, len(self.inputs.sensors))
         stack = self.inputs(inputs, present)
         alive, sensor = stack.alive, stack.sensor.expand(stack.alive.shape)
         if self.validate and not torch.compiler.is_compiling():
@@ -147,8 +148,7 @@ class EGFormer(nn.Module):
                 flat, size = self.encoder.patch_embed(stage, maps)
                 tokens = flat.unflatten(0, alive.shape)
             features = self.encoder.blocks(stage, tokens.flatten(0, 1), size).unflatten(0, alive.shape)
-            kept_count = self.keep[stage] if keep is None else keep[stage]
-            fused = self._compacted(fusion(features, size, alive, kept_count, prior))
+            fused = self._compacted(fusion(features, size, alive, keep[stage], prior))
             fused_maps.append(fused.fused.transpose(1, 2).unflatten(2, size))
             kept = torch.where(fused.index >= 0, sensor.gather(1, fused.index.clamp_min(0)), -1)
             if trace:
@@ -161,10 +161,17 @@ class EGFormer(nn.Module):
     def _compacted(self, fused: Fused) -> Fused:
         if not self.compact or self.training or torch.compiler.is_compiling():
             return fused
-        used = max(1, int((fused.index >= 0).sum(1).max()))
+        used = max([1, *(fused.index >= 0).sum(1).tolist()])
         return fused._replace(
             survivors=fused.survivors[:, :used], index=fused.index[:, :used], weight=fused.weight[:, :used]
         )
+
+    def train(self, mode: bool = True) -> EGFormer:
+        """As nn.Module.train. Raises RuntimeError, and changes nothing, where fuse_ made it a model for inference."""
+        if mode:
+            self.head.refuse_training()
+        super().train(mode)
+        return self
 
     def fuse_(self) -> EGFormer:
         """Fold the head's projections, fusion convolution and BatchNorm into one matrix a level, in place.
@@ -199,11 +206,20 @@ class EGFormer(nn.Module):
         """
         config, weights = saving.load(folder)
         fused = bool(config.pop("fused", False))
-        model = cls(**config)
+        model = saving.build(cls, config, folder)
         if fused:
             model.eval().fuse_()
         saving.fill(model, weights, folder)
         return model
+
+
+def _channels_of(modalities: Sequence[str] | Mapping[str, int]) -> dict[str, int]:
+    if isinstance(modalities, Mapping):
+        return dict(modalities)
+    names = list(modalities)
+    if isinstance(modalities, str) or len(set(names)) < len(names):
+        raise ValueError(f"EGFormer: modalities must be different names in a list, got {modalities!r}")
+    return dict.fromkeys(names, 3)
 
 
 def _to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
@@ -214,8 +230,9 @@ def _to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
 def _checked_keep(keep: Sequence[int] | None, modalities: int) -> tuple[int, ...]:
     if keep is None:
         return default_keep(modalities)
-    if len(keep) != STAGES or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in keep):
-        raise ValueError(f"EGFormer: keep must be {STAGES} integers of at least 1, got {list(keep)!r}")
+    numbers = list(keep) if isinstance(keep, Sequence) else []
+    if len(numbers) != STAGES or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in numbers):
+        raise ValueError(f"EGFormer: keep must be {STAGES} integers of at least 1, got {keep!r}")
     return tuple(min(k, modalities) for k in keep)
 
 

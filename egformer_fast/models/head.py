@@ -126,10 +126,15 @@ class AllMLPHead(nn.Module):
 
     def train(self, mode: bool = True) -> AllMLPHead:
         """As nn.Module.train, but a fused head refuses to be trained."""
-        if mode and self.fused:
-            raise RuntimeError("AllMLPHead: folded by fuse_() for inference and cannot be trained; load the model anew")
+        if mode:
+            self.refuse_training()
         super().train(mode)
         return self
+
+    def refuse_training(self) -> None:
+        """RuntimeError on a fused head."""
+        if self.fused:
+            raise RuntimeError("AllMLPHead: folded by fuse_() for inference and cannot be trained; load the model anew")
 
     def _folded(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor]:
         """The matrices (D, C_i) of the four levels and their common bias (D,), without BatchNorm unless fused."""

@@ -6,14 +6,14 @@ tokens[b,m] = patch_embed_1(image[b,m]) + sensor_embedding[m]         (B, S, N, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from egformer_fast.models.mit import MixVisionTransformer
-from egformer_fast.ops._checks import describe
+from egformer_fast.ops._checks import describe, is_autocast_on
 
 STACKED = "stacked"
 MIN_SIDE = 32
@@ -51,16 +51,17 @@ class SensorInputs(nn.Module):
         )
         self.sensor_embedding = nn.Parameter(torch.zeros(len(sensors), encoder.config.dims[0]))
 
-    def restart_stems(self) -> None:
-        """Start the own patch embeddings from the shared one: call it after loading the shared one's weights."""
+    def restart_stems(self, names: Iterable[str] | None = None) -> None:
+        """Start the own patch embeddings of these sensors (None: of all) from the shared one: call it after loading
+        the shared one's weights."""
         encoder = self._encoder[0]
-        for stem in self.stems.values():
-            encoder.start_stem(stem)
+        for name in self.stems if names is None else names:
+            encoder.start_stem(self.stems[name])
 
     def forward(self, inputs: Mapping[str, Tensor], present: Tensor | None) -> Stack:
         given = self._checked(inputs, present)
         first = inputs[given[0]]
-        frame = (int(first.shape[2]), int(first.shape[3]))
+        frame = (first.shape[2], first.shape[3])
         columns = [list(self.modalities).index(name) for name in given]
         alive = torch.stack([inputs[name].isfinite().flatten(1).all(1) for name in given], 1)
         if present is not None:
@@ -107,10 +108,11 @@ class SensorInputs(nn.Module):
             raise ValueError(f"EGFormer: inputs is empty; give at least one of {list(self.modalities)}")
         first = inputs[given[0]]
         for name in given:
-            _check_image(name, inputs[name], self.modalities[name], first)
+            _check_image(name, inputs[name], self.modalities[name], first, self.sensor_embedding.dtype)
         if present is not None:
             wanted = (first.shape[0], len(self.modalities))
-            if present.dtype != torch.bool or tuple(present.shape) != wanted:
+            mask = isinstance(present, Tensor) and present.dtype == torch.bool
+            if not mask or tuple(present.shape) != wanted:
                 raise ValueError(f"EGFormer: present must be bool (B, M) = {wanted}, got {describe(present)}")
         return given
 
@@ -128,15 +130,21 @@ def _check_modalities(modalities: dict[str, int]) -> None:
     for name, count in modalities.items():
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"EGFormer: a modality's name must be letters, digits and underscores, got {name!r}")
+        if hasattr(nn.ModuleDict, name):
+            raise ValueError(f"EGFormer: a modality cannot be called {name!r}: PyTorch's modules use that name")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"EGFormer: modality {name!r} must have at least 1 channel, got {count!r}")
 
 
-def _check_image(name: str, image: Tensor, channels: int, first: Tensor) -> None:
+def _check_image(name: str, image: Tensor, channels: int, first: Tensor, dtype: torch.dtype) -> None:
     if not isinstance(image, Tensor) or image.dim() != 4 or not image.is_floating_point():
         raise TypeError(
             f"EGFormer: {name} must be a floating point Tensor (B, {channels}, H, W), got {describe(image)}"
         )
+    # Autocast casts whatever is not float64.
+    if image.dtype != dtype and (torch.float64 in (image.dtype, dtype) or not is_autocast_on(image.device.type)):
+        wanted = str(dtype).removeprefix("torch.")
+        raise TypeError(f"EGFormer: {name} must be {wanted} as the model's weights are, got {describe(image)}")
     if image.shape[1] != channels:
         raise ValueError(f"EGFormer: {name} must have {channels} channel(s), got {describe(image)}")
     if image.shape[0] != first.shape[0] or image.shape[2:] != first.shape[2:]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from egformer_fast.files import write_whole
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 MODEL_TYPE = "egformer"
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def save(folder: str | Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
@@ -53,6 +56,19 @@ def load(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return config, load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS}: not a valid safetensors file: {error}") from None
+
+
+def build(model: Callable[..., Model], config: dict[str, Any], folder: str | Path) -> Model:
+    """model(**config), or ValueError: the file's arguments are not those of the model, or one is out of range."""
+    file, known = Path(folder) / CONFIG, inspect.signature(model).parameters
+    strange = [name for name in config if name not in known]
+    absent = [name for name, argument in known.items() if argument.default is argument.empty and name not in config]
+    if strange or absent:
+        raise ValueError(f"{file}: does not fit the model: unknown {strange}, missing {absent}")
+    try:
+        return model(**config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def fill(model: nn.Module, weights: dict[str, Tensor], folder: str | Path) -> None:

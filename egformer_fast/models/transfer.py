@@ -11,12 +11,14 @@ from egformer_fast.models import saving
 from egformer_fast.models.egformer import EGFormer
 
 EMBEDDING = "inputs.sensor_embedding"
+SHARED = ("backbone", "head_dim", "early_fusion")  # what both models must have alike
 
 
 def load_egformer(model: EGFormer, source: str | Path) -> list[str]:
     """Copy what fits from a saved EGFormer, in place, and start the rest as it is.
 
-    A modality's embedding is found by its name; a classifier for another number of classes is left out.
+    A modality's embedding is found by its name; a classifier for another number of classes is left out; a modality's
+    own patch embedding that the source lacks starts from the shared one, as always.
 
     Args:
         source: a folder that save_pretrained wrote, such as runs/RUN/checkpoints/best.
@@ -29,7 +31,10 @@ def load_egformer(model: EGFormer, source: str | Path) -> list[str]:
             fusion; the message names it.
     """
     config, weights = saving.load(source)
-    for name in ("backbone", "head_dim", "early_fusion"):
+    absent = [name for name in (*SHARED, "modalities") if name not in config]
+    if absent or EMBEDDING not in weights:
+        raise ValueError(f"{source}: not a saved EGFormer: {absent or EMBEDDING} is missing in it")
+    for name in SHARED:
         if config[name] != model.config[name]:
             raise ValueError(f"{source}: found {name} {config[name]!r}, wanted {model.config[name]!r}")
     if config.get("fused"):
@@ -37,7 +42,11 @@ def load_egformer(model: EGFormer, source: str | Path) -> list[str]:
     own = model.state_dict()
     theirs = {**weights, EMBEDDING: _embedding(own[EMBEDDING], weights[EMBEDDING], model, config["modalities"])}
     fitting = {name: theirs[name] for name in own if name in theirs and theirs[name].shape == own[name].shape}
+    strange = [stem for stem in model.inputs.stems if f"inputs.stems.{stem}.proj.weight" not in fitting]
+    prefixes = tuple(f"inputs.stems.{stem}." for stem in strange)
+    fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(prefixes)}
     model.load_state_dict(fitting, strict=False)
+    model.inputs.restart_stems(strange)
     strangers = [f"{EMBEDDING} of {name}" for name in model.modalities if name not in config["modalities"]]
     return [name for name in own if name not in fitting] + ([] if model.config["early_fusion"] else strangers)
 

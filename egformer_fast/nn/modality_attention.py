@@ -25,8 +25,10 @@ class ModalAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, reduction: int = 1) -> None:
         super().__init__()
-        if channels % heads:
+        if heads < 1 or channels % heads:
             raise ValueError(f"ModalAttention: heads must divide channels = {channels}, got {heads}")
+        if reduction < 1:
+            raise ValueError(f"ModalAttention: reduction must be at least 1, got {reduction}")
         self.heads, self.reduction = heads, reduction
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(channels, 2 * channels)

@@ -1,4 +1,4 @@
-"""EGFormer: any subset of sensors, any size, what the Trace says, SegFormer as its one-sensor case, saving."""
+"""EGFormer: any subset of sensors, any size, what the Trace says, SegFormer as its one-sensor case."""
 
 from __future__ import annotations
 
@@ -152,6 +152,7 @@ def test_compact_cuts_padded_slots_only():
     logits, trace = model(inputs, present, trace=True)
     close(logits, expected)
     assert trace.stages[0].kept.shape[1] < 3
+    assert model(frame(batch=0)).shape == (0, 5, 64, 64)
 
 
 @torch.inference_mode()
@@ -173,6 +174,9 @@ def test_fuse_gives_equal_logits():
         expected = model(inputs)
         fused = model.fuse_()(inputs)
     torch.testing.assert_close(fused, expected, rtol=1e-10, atol=1e-12)
+    with pytest.raises(RuntimeError, match="cannot be trained; load the model anew"):
+        model.train()
+    assert not any(module.training for module in model.modules())
 
 
 def test_every_parameter_gets_a_gradient_and_a_group():
@@ -183,8 +187,9 @@ def test_every_parameter_gets_a_gradient_and_a_group():
     groups = model.parameter_groups(0.01)
     grouped = [id(p) for group in groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
-    for group in groups:
-        assert (group["weight_decay"] > 0) == all(p.dim() > 1 for p in group["params"]) or group["weight_decay"] == 0
+    decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
+    matrices = {id(p) for p in model.parameters() if p.dim() > 1}
+    assert decayed == matrices - {id(model.inputs.sensor_embedding)}
 
 
 def test_a_dead_sensor_does_not_blow_up_the_first_gradients():
@@ -209,45 +214,25 @@ def test_early_fusion_is_one_stacked_sensor():
         assert not torch.equal(zeros, logits)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_save_and_load(tmp_path, fused):
-    model, inputs = small({"rgb": 3, "sar": 1, "stokes": 5}, keep=(2, 2, 1, 1)), None
-    inputs = {"rgb": torch.randn(1, 3, 64, 64), "sar": torch.randn(1, 1, 64, 64), "stokes": torch.randn(1, 5, 64, 64)}
-    model = model.fuse_() if fused else model
-    model.save_pretrained(tmp_path / "model")
-    again = EGFormer.from_pretrained(tmp_path / "model").eval()
-    assert again.modalities == model.modalities
-    assert again.keep == (2, 2, 1, 1)
-    with torch.inference_mode():
-        assert torch.equal(again(inputs), model(inputs))
-
-
-def test_load_errors_name_the_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"config\.json: no such file"):
-        EGFormer.from_pretrained(tmp_path)
-    model = small()
-    model.save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    content = weights.read_bytes()
-    weights.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"model\.safetensors: not a valid safetensors file"):
-        EGFormer.from_pretrained(tmp_path)
-    weights.write_bytes(content)
-    config = tmp_path / "config.json"
-    config.write_text(config.read_text().replace('"num_classes": 5', '"num_classes": 6'))
-    with pytest.raises(ValueError, match=r"model\.safetensors: does not fit config\.json: .* 2 of another shape"):
-        EGFormer.from_pretrained(tmp_path)
-    config.write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match=r"config\.json: model_type must be 'egformer', got 'bert'"):
-        EGFormer.from_pretrained(tmp_path)
-
-
 def test_export_and_fullgraph():
     model, inputs = small(), frame(batch=1)
     with torch.no_grad():
         expected = model(inputs)
         close(torch.export.export(model, (inputs,)).module()(inputs), expected)
         close(torch.compile(model, fullgraph=True, backend="aot_eager")(inputs), expected)
+
+
+def test_export_for_any_batch_and_size():
+    model = small(("rgb", "depth"), keep=(2, 2, 1, 1))
+    model.validate = False
+    batch, height, width = (torch.export.Dim(name, min=low, max=8) for name, low in (("b", 1), ("h", 3), ("w", 3)))
+    shape = dict.fromkeys(("rgb", "depth"), {0: batch, 2: 32 * height, 3: 32 * width})
+    with torch.no_grad():
+        example = frame(model.modalities, size=(128, 160))
+        program = torch.export.export(model, (example,), dynamic_shapes=(shape,)).module()
+        for count, size in ((1, (96, 128)), (3, (160, 96))):
+            inputs = frame(model.modalities, count, size)
+            close(program(inputs), model(inputs))
 
 
 @pytest.mark.parametrize(
@@ -267,6 +252,7 @@ def test_export_and_fullgraph():
             torch.ones(2, 3, dtype=torch.bool),
             r"present must be bool \(B, M\) = \(2, 4\), got bool \(2, 3",
         ),
+        (frame(batch=1), [[True] * 4], r"present must be bool \(B, M\) = \(1, 4\), got \[\[True"),
         (frame(batch=2), torch.tensor([[True] * 4, [False] * 4]), r"no usable sensor in frame\(s\) \[1\]"),
     ],
 )
@@ -275,15 +261,38 @@ def test_input_errors(inputs, present, message):
         small()(inputs, present)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_an_image_of_another_dtype_is_named(dtype):
+    inputs = frame()
+    inputs["event"] = inputs["event"].to(dtype)
+    with pytest.raises(TypeError, match=r"EGFormer: event must be float32 as the model's weights are, got float"):
+        small()(inputs)
+    if dtype == torch.float16:
+        with torch.autocast("cpu"):
+            assert small()(inputs).isfinite().all()
+
+
+@pytest.mark.parametrize("keep", [(1,), (2, 1, 1), (2, 1, 1, 1, 5), (2.0, 1, 1, 1), 2], ids=str)
+def test_keep_of_a_call_is_checked(keep):
+    with pytest.raises(ValueError, match=r"keep must be 4 integers of at least 1, got"):
+        small()(frame(), keep=keep)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": (3, 2, 1)}, r"keep must be 4 integers of at least 1, got \[3, 2, 1\]"),
+        ({"keep": (3, 2, 1)}, r"keep must be 4 integers of at least 1, got \(3, 2, 1\)"),
         ({"keep": (3, 2, 1, 0)}, "keep must be 4 integers"),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"modalities": []}, "1 to 16 modalities, got 0"),
         ({"modalities": {"rgb": 0}}, "modality 'rgb' must have at least 1 channel, got 0"),
         ({"modalities": ["near-infrared"]}, "name must be letters, digits and underscores, got 'near-infrared'"),
+        ({"modalities": "rgb"}, "modalities must be different names in a list, got 'rgb'"),
+        ({"modalities": ["rgb", "rgb"]}, "modalities must be different names in a list, got"),
+        ({"modalities": {"type": 5}}, "a modality cannot be called 'type'"),
+        ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
+        ({"rank": "frame"}, "rank must be 'sample' or 'batch', got 'frame'"),
+        ({"gumbel": -1.0}, "gumbel must be 0 or more, got -1.0"),
         ({"name": "egformer_b9"}, "unknown model 'egformer_b9'"),
     ],
 )
