@@ -34,7 +34,8 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
     """Frames whose files are read, scaled and normalised as a description says; a subclass says which files.
 
     A sample: inputs {name: float32 (C, H, W)}, present bool (M,) in the order of `modalities`, label int64 (H, W) with
-    255 = ignore, name, condition and case ("" where the set has none). `default_collate` batches it where sizes agree.
+    255 = ignore, padding bool (H, W), True beyond the edge of the frame, name, condition and case ("" where the set has
+    none). `default_collate` batches it where sizes agree.
 
     Args:
         description, sensors: the description, and those of its modalities that are read, in this order.
@@ -164,7 +165,12 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
             name: _normalised(image, self.sensors[name]) if frame.present[name] else torch.zeros(image.shape)
             for name, image in frame.maps.items()
         }
-        return self._tags(index, frame) | {"inputs": inputs, "label": torch.from_numpy(frame.label.astype(np.int64))}
+        padding = np.zeros(frame.label.shape, bool) if frame.padding is None else frame.padding
+        return self._tags(index, frame) | {
+            "inputs": inputs,
+            "label": torch.from_numpy(frame.label.astype(np.int64)),
+            "padding": torch.from_numpy(padding.copy()),
+        }
 
 
 class FolderDataset(DescribedFrames):

@@ -29,6 +29,7 @@ class Frame:
     maps: name -> float32 (C, H, W), scaled, not normalised; all declared modalities, zeros where absent.
     label: (H, W) uint8, 255 = ignore. kinds: name -> kind of sensor. present: name -> bool.
     dead: present sensors that carry nothing (zeroed on purpose, or not finite in the file).
+    padding: (H, W) bool, pixels beyond the edge of the frame; None: there are none.
     """
 
     maps: Mapping[str, np.ndarray]
@@ -36,6 +37,7 @@ class Frame:
     kinds: Mapping[str, str]
     present: Mapping[str, bool]
     dead: frozenset[str] = frozenset()
+    padding: np.ndarray | None = None
 
     @property
     def live(self) -> list[str]:
@@ -43,12 +45,13 @@ class Frame:
         return [name for name, here in self.present.items() if here and name not in self.dead]
 
     def geometric(self, move: Callable[[np.ndarray, str], np.ndarray]) -> Frame:
-        """The frame with move(array, interpolation mode) applied to every map (C, H, W) and the label (H, W)."""
+        """The frame with move(array, interpolation mode) applied to every map (C, H, W), label and padding (H, W)."""
         maps = {
             name: move(image, "nearest" if self.kinds[name] in SPARSE_KINDS else "bilinear")
             for name, image in self.maps.items()
         }
-        return replace(self, maps=maps, label=move(self.label, "nearest"))
+        padding = None if self.padding is None else move(self.padding, "nearest")
+        return replace(self, maps=maps, label=move(self.label, "nearest"), padding=padding)
 
     def reoriented(self, flips: int, quarter_turns: int = 0) -> Frame:
         """The frame with its angles of polarisation following the mirrorings and turns that its maps went through."""
@@ -118,7 +121,8 @@ class Resize:
 
 @dataclass(frozen=True)
 class RandomScaleCrop:
-    """Magnify by s, uniform in `scale`, and cut out `size` pixels at a random place; maps padded by 0, label by ignore.
+    """Magnify by s, uniform in `scale`, and cut out `size` pixels at a random place; maps padded by 0, label by ignore,
+    `padding` says where.
 
     Only the window of size / s source pixels is resampled, never the whole frame. Along an axis where the window is
     longer than the frame, the whole frame is placed at random in the output.
@@ -144,10 +148,13 @@ class RandomScaleCrop:
             piece = resize(image[..., rows, columns], filled, mode)
             if filled == size:
                 return piece
+            # Of a map 0, of the label IGNORE, of the padding True.
             canvas = np.full((*image.shape[:-2], *size), IGNORE if image.ndim == 2 else 0, image.dtype)
             canvas[..., into_rows, into_columns] = piece
             return canvas
 
+        if filled != size and frame.padding is None:
+            frame = replace(frame, padding=np.zeros(frame.label.shape, bool))
         return frame.geometric(move)
 
 

@@ -65,6 +65,8 @@ def test_geometry_is_joint(transform: Transform, height: int, width: int, seed: 
     for image in result.maps.values():
         assert image.dtype == np.float32
         assert not image[:, ~inside].any()
+    padding = np.zeros(label.shape, bool) if result.padding is None else result.padding
+    np.testing.assert_array_equal(padding, ~inside)
     # Every pixel of the label comes from the place that the depth-like map names.
     rows, columns = near[:, inside].astype(int) - 1
     np.testing.assert_array_equal(label[inside], source.label[rows, columns])

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from egformer_fast.train.adapt.light import colour_turn, jittered, restyled, thinned
+from egformer_fast.data import FolderDataset
+from egformer_fast.train.adapt.light import colour_turn, jittered, no_return, restyled, thinned
 from egformer_fast.train.adapt.views import View
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import miniature_muses
 
 NAMES = ["rgb", "depth", "lidar"]
 
@@ -134,6 +141,27 @@ def test_a_restyled_frame_has_the_mean_and_spread_of_its_partner() -> None:
     for sparse in ("depth", "lidar"):
         assert torch.equal(styled.inputs[sparse], source.inputs[sparse])
     assert torch.equal(styled.label, source.label)
+
+
+def test_padding_takes_no_part_in_a_restyling() -> None:
+    """A frame of which half is padding, restyled by one of the same statistics, stays what it is."""
+    target = noisy()
+    padding = torch.zeros(40, 16, 32, dtype=torch.bool)
+    padding[..., 16:] = True
+    inputs = {name: F.pad(image, (0, 16), value=-7.0) for name, image in target.inputs.items()}
+    source = replace(target, inputs=inputs, label=F.pad(target.label, (0, 16), value=255), padding=padding)
+    for one, other in ((source, target), (source, source), (target, source)):
+        torch.testing.assert_close(restyled(one, other, ABSENT, NAMES, 1.0, rng()).inputs, one.inputs)
+
+
+def test_holes_of_muses_are_what_stands_for_no_return(tmp_path: Path) -> None:
+    """Its files have a shift, and holes that are written as the value 0."""
+    miniature_muses.write_projected(tmp_path, "png")
+    frames = FolderDataset("muses", tmp_path, "train")
+    for name in ("lidar", "radar"):
+        image = frames[0]["inputs"][name]
+        share = (image == no_return(frames.sensors[name])[:, None, None]).all(0).float().mean()
+        assert 0.3 < share < 0.9, name
 
 
 def test_frames_are_restyled_in_the_share_asked_for_and_never_by_a_sensor_that_is_not_there_or_dead() -> None:

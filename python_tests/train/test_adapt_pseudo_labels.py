@@ -20,11 +20,15 @@ from egformer_fast.train.adapt.views import View
 from egformer_fast.train.losses import soft_jaccard
 
 
+def everywhere(logits: torch.Tensor) -> torch.Tensor:
+    return torch.ones(len(logits), *logits.shape[2:], dtype=torch.bool)
+
+
 def test_a_frame_weighs_as_much_as_its_share_of_confident_pixels() -> None:
     logits = torch.zeros(2, 3, 4, 4)
     logits[0, 1] = 10.0
     logits[1, 2, :, 0] = 10.0
-    labels = pseudo_labels(logits.softmax(1), 0.968)
+    labels = pseudo_labels(logits.softmax(1), everywhere(logits), 255, 0.968)
     assert (labels.label[0] == 1).all()
     assert (labels.label[1, :, 0] == 2).all()
     assert labels.weight.flatten(1).amin(1).tolist() == labels.weight.flatten(1).amax(1).tolist() == [1.0, 0.25]
@@ -35,12 +39,35 @@ def test_by_class_a_pixel_counts_where_it_is_surer_than_its_class_usually_is() -
     logits = torch.tensor([[3.0, 1.0, 0.0], [2.0, 1.5, 0.0], [0.0, 0.5, 1.2], [0.0, 0.5, 1.2]]).T.reshape(1, 3, 1, 4)
     confidence = ClassConfidence(3, decay=0.0)
     confidence.value = torch.tensor([0.5, 0.9, 0.9])
-    labels = pseudo_labels(logits.softmax(1), 0.8, confidence)
+    labels = pseudo_labels(logits.softmax(1), everywhere(logits), 255, 0.8, confidence)
     best = logits.softmax(1).amax(1).flatten()
     # decay 0: the means are this batch's; no pixel has class 1, whose mean stays.
     torch.testing.assert_close(confidence.value, torch.stack([best[:2].mean(), torch.tensor(0.9), best[2]]))
     assert labels.weight.tolist() == [[[1.0, 0.0, 1.0, 1.0]]]
-    assert pseudo_labels(logits.softmax(1), 0.8).weight.tolist() == [[[0.25] * 4]]
+    assert pseudo_labels(logits.softmax(1), everywhere(logits), 255, 0.8).weight.tolist() == [[[0.25] * 4]]
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_padding_has_no_label_and_counts_nowhere(by_class: bool) -> None:
+    """As if the frame were cut to what it shows."""
+    logits = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 4
+    inside = torch.zeros(2, 8, 8, dtype=torch.bool)
+    inside[:, 2:, :5] = True
+    shown, confidences = logits[:, :, 2:, :5], [ClassConfidence(3, 0.5) if by_class else None for _ in range(2)]
+    padded = pseudo_labels(logits.softmax(1), inside, 255, 0.9, confidences[0])
+    cut = pseudo_labels(shown.softmax(1), everywhere(shown), 255, 0.9, confidences[1])
+    assert torch.equal(padded.label[inside], cut.label.flatten())
+    assert torch.equal(padded.weight[inside], cut.weight.flatten())
+    torch.testing.assert_close(padded.confidence, cut.confidence)
+    assert (padded.label[~inside] == 255).all()
+    assert (padded.weight[~inside] == 0).all()
+    if by_class:
+        torch.testing.assert_close(confidences[0].value, confidences[1].value)
+    balances = [ClassBalance(3, 1.0) for _ in range(2)]
+    source = torch.tensor([[[0, 1, 2]]])
+    balances[0].update(source, logits.softmax(1), inside)
+    balances[1].update(source, shown.softmax(1), everywhere(shown))
+    torch.testing.assert_close(balances[0].shares.value, balances[1].shares.value, rtol=1e-5, atol=1e-6)
 
 
 def test_the_loss_weighs_pixels_and_ignores_those_without_a_class() -> None:
@@ -59,7 +86,7 @@ def test_balance_makes_classes_as_frequent_as_in_the_source() -> None:
     balance = ClassBalance(3, 1.0)
     source = torch.tensor([[[0, 0, 1, 2, 255]]])
     probability = torch.tensor([[0.8, 0.2, 0.0], [0.6, 0.3, 0.1]]).T.reshape(1, 3, 1, 2)
-    balance.update(source, probability)
+    balance.update(source, probability, everywhere(probability))
     torch.testing.assert_close(balance.shares.value[0], torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64))
     torch.testing.assert_close(balance.shares.value[1].float(), torch.tensor([0.7, 0.25, 0.05]))
     scaled = balance.apply(probability)
@@ -67,7 +94,7 @@ def test_balance_makes_classes_as_frequent_as_in_the_source() -> None:
     odds = (scaled / probability)[0, :, 0, 1]
     torch.testing.assert_close(odds / odds[1], torch.tensor([5 / 7, 1.0, 5.0]))
     half = ClassBalance(3, 0.5)
-    half.update(source, probability)
+    half.update(source, probability, everywhere(probability))
     odds = (half.apply(probability) / probability)[0, :, 0, 1]
     torch.testing.assert_close(odds / odds[1], torch.tensor([5 / 7, 1.0, 5.0]).sqrt())
 
@@ -77,19 +104,19 @@ def test_balance_has_a_limit_and_forgets_slowly() -> None:
     never = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
     rare = torch.tensor([0.99, 0.01]).reshape(1, 2, 1, 1)
     both = torch.tensor([[[0, 1]]])
-    balance.update(both, never)
+    balance.update(both, never, everywhere(never))
     torch.testing.assert_close(balance.apply(rare).flatten(), torch.tensor([0.495, 0.1]) / 0.595)
     balance.shares.count += 1e6
-    balance.update(both, torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1))
+    balance.update(both, torch.tensor([0.0, 1.0]).reshape(1, 2, 1, 1), everywhere(never))
     torch.testing.assert_close(balance.shares.value[1].float(), torch.tensor([0.99, 0.01]))
 
 
 def test_balance_leaves_pixels_alone_that_nothing_would_be_left_of() -> None:
     balance = ClassBalance(3, 1.0)
     sure = torch.tensor([[0.0, 0.0, 1.0], [0.2, 0.3, 0.5]]).T.reshape(1, 3, 1, 2)
-    balance.update(torch.full((1, 1, 2), 255), sure)
+    balance.update(torch.full((1, 1, 2), 255), sure, everywhere(sure))
     assert torch.equal(balance.apply(sure), sure)
-    balance.update(torch.tensor([[[0, 1]]]), sure)  # the source has no class 2
+    balance.update(torch.tensor([[[0, 1]]]), sure, everywhere(sure))  # the source has no class 2
     found = balance.apply(sure)
     assert found[0, :, 0, 0].tolist() == [0, 0, 1]
     assert found[0, 2, 0, 1] == 0

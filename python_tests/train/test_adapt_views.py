@@ -64,6 +64,17 @@ def test_all_sensors_are_mixed_at_the_same_pixels_with_labels_and_weights() -> N
     assert torch.equal(mixed.weight, torch.where(pasted, 1.0, 0.25))
 
 
+def test_what_is_pasted_into_padding_is_none() -> None:
+    padding = torch.zeros(1, 16, 16, dtype=torch.bool)
+    padding[:, :, 12:] = True
+    source = replace(view(1.0, [[True] * 3]), label=four_classes())
+    target = replace(view(-1.0, [[True] * 3], label=7), padding=padding)
+    mixed = class_mix(source, target, 255, NAMES, rng())
+    assert torch.equal(mixed.inside, (mixed.label != 7) | ~padding)
+    assert (~mixed.inside).any()
+    assert view(0.0, [[True] * 3]).inside.all()
+
+
 def test_a_sensor_that_one_domain_lacks_is_missing_in_the_mix() -> None:
     source = replace(view(1.0, [[True, True, False]] * 2), label=four_classes().expand(2, -1, -1))
     target = view(-1.0, [[True, False, True], [False, False, True]], label=7)

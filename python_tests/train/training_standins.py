@@ -33,7 +33,7 @@ class DotFrames:
     modalities = {"rgb": 3, "depth": 1}
     classes = ["low", "high"]
     palette = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
-    sensors = {n: SimpleNamespace(kind=n, mean=(0.0,) * c, std=(1.0,) * c, shift=0.0) for n, c in modalities.items()}
+    sensors = {n: SimpleNamespace(kind=n, mean=(0.0,) * c, std=(1.0,) * c) for n, c in modalities.items()}
 
     def __init__(self, count: int = 10, broken: Sequence[int] = ()) -> None:
         self.names = [f"frame_{index:02}" for index in range(count)]
@@ -70,6 +70,7 @@ class DotFrames:
             "inputs": images,
             "present": torch.ones(2, dtype=torch.bool),
             "label": label,
+            "padding": torch.zeros(label.shape, dtype=torch.bool),
             "name": self.names[index],
             "condition": "",
         }

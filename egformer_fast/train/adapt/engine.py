@@ -11,6 +11,7 @@ training, and no checkpoint is chosen by a score: `last`, the teacher at the end
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from egformer_fast.data.description import SPARSE_KINDS
 from egformer_fast.train.adapt.features import StartingFeatures, last_fused
-from egformer_fast.train.adapt.light import jittered, restyled, thinned
+from egformer_fast.train.adapt.light import jittered, no_return, restyled, thinned
 from egformer_fast.train.adapt.pseudo_labels import (
     ClassBalance,
     ClassConfidence,
@@ -80,7 +81,7 @@ class Adapter(Trainer):
         both = (source_set.sensors, target_set.sensors)
         self.coloured = [[n for n, sensor in s.items() if options.hue and _is_colour(sensor)] for s in both]
         # What stands for no return depends on how a data set normalises.
-        self.absent = [{n: _no_return(sensor) for n, sensor in s.items() if sensor.kind in SPARSE_KINDS} for s in both]
+        self.absent = [{n: no_return(sensor) for n, sensor in s.items() if sensor.kind in SPARSE_KINDS} for s in both]
         self.scanners = {n: absent for n, absent in self.absent[0].items() if both[0][n].kind in SCANNERS}
         self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
         self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
@@ -165,8 +166,8 @@ class Adapter(Trainer):
     def _entropy_pass(self, target: View, keep: tuple[int, ...], names: list[str]) -> float:
         """MinEnt: the target's predictions made more certain, in units of the largest entropy."""
         logits = self.arithmetic.predict(target.inputs, target.present, keep=keep).float()
-        entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean() / np.log(self.model.num_classes)
-        return self.descend(self.config.adapt.entropy * entropy, names)
+        entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)[target.inside].mean()
+        return self.descend(self.config.adapt.entropy * entropy / np.log(self.model.num_classes), names)
 
     def _target_passes(
         self, source: View, target: View, keep: tuple[int, ...], names: list[str], number: int
@@ -212,9 +213,11 @@ class Adapter(Trainer):
         logits, trace = self.arithmetic.predict(target.inputs, target.present, net=self.ema.model, trace=True)
         probability = logits.float().softmax(1)
         if options.balance:
-            self.balance.update(source.label, probability)
+            self.balance.update(source.label, probability, target.inside)
             probability = self.balance.apply(probability)
-        labels = pseudo_labels(probability, options.threshold, self.confidence if options.by_class else None)
+        by_class = self.confidence if options.by_class else None
+        ignore = self.train_set.ignore_index
+        labels = pseudo_labels(probability, target.inside, ignore, options.threshold, by_class)
         trust = reliability(trace)
         weight = labels.weight
         usual = float(self.trust.value)
@@ -224,12 +227,12 @@ class Adapter(Trainer):
         if report:
             self.log.say(report)
         values = {
-            "pseudo_share": float(weight.mean()),
+            "pseudo_share": float(weight[target.inside].mean()),
             "pseudo_confidence": float(labels.confidence),
             "pseudo_top_share": self.watch.top(),
             "reliability": float(trust.mean()),
         }
-        return View(target.inputs, target.present, labels.label, weight), values
+        return replace(target, label=labels.label, weight=weight), values
 
     def _take_scores(self, score: float, scores: dict[str, float], report: dict[str, Any]) -> None:
         """Log them; nothing is chosen by them, and `self.best` is the newest score."""
@@ -276,9 +279,3 @@ def _lacking(names: list[str], frames: Any) -> list[str]:
 
 def _is_colour(sensor: Any) -> bool:
     return bool(sensor.kind == "rgb" and len(sensor.mean) == 3)
-
-
-def _no_return(sensor: Any) -> Tensor:
-    """(C,) the normalised value of a file's 0, in float32 as the data set computes it."""
-    mean, std = (np.array(values, np.float32) for values in (sensor.mean, sensor.std))
-    return torch.from_numpy((np.float32(0) - np.float32(sensor.shift) - mean) / std)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from egformer_fast.train.adapt.views import View
+
+
+def no_return(sensor: Any) -> Tensor:
+    """(C,) what a sparse sensor of a data set has where it measured nothing: the value 0, normalised in float32 as the
+    data set does it. Where files have a shift (MUSES), holes are the value 0 and not the file's 0."""
+    mean, std = (np.array(values, np.float32) for values in (sensor.mean, sensor.std))
+    return torch.from_numpy((np.float32(0) - mean) / std)
 
 
 def jittered(
@@ -101,8 +109,8 @@ def restyled(
     """Source frames whose dense sensors take the mean and spread of a target frame's, channel by channel, with
     probability p a frame (Reinhard et al., Color Transfer between Images, 2001; here for every sensor).
 
-    Frame b takes from frame b of the target, where both have the sensor and it is not constant. Sparse sensors stay: a
-    range is a measurement, not a look.
+    Frame b takes from frame b of the target, where both have the sensor and it is not constant. Padding counts in
+    neither and stays. Sparse sensors stay: a range is a measurement, not a look.
     """
     chosen = torch.from_numpy(rng.random(len(source.present)) < p).to(source.present.device)
     shared = source.present & target.present & chosen[:, None]
@@ -111,13 +119,16 @@ def restyled(
         if name not in source.inputs or name not in target.inputs or name in sparse:
             continue
         image = source.inputs[name]
-        (mean, spread), (wanted, wanted_spread) = _statistics(image), _statistics(target.inputs[name])
+        mean, spread = _statistics(image, source.inside)
+        wanted, wanted_spread = _statistics(target.inputs[name], target.inside)
         moved = (image - mean) * (wanted_spread / spread) + wanted
-        alive = ((spread > 0) & (wanted_spread > 0)).all(1, keepdim=True)
+        alive = ((spread > 0) & (wanted_spread > 0)).all(1, keepdim=True) & source.inside[:, None]
         inputs[name] = torch.where(shared[:, column, None, None, None] & alive, moved, image)
     return replace(source, inputs=inputs)
 
 
-def _statistics(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over the pixels, (B, C, 1, 1) each."""
-    return image.mean((2, 3), keepdim=True), image.std((2, 3), keepdim=True, correction=0)
+def _statistics(image: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the pixels inside (B, H, W), (B, C, 1, 1) each."""
+    share = (inside / inside.sum((1, 2), keepdim=True))[:, None]
+    mean = (image * share).sum((2, 3), keepdim=True)
+    return mean, ((image - mean).square() * share).sum((2, 3), keepdim=True).sqrt()

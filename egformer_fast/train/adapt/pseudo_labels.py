@@ -28,7 +28,7 @@ class ClassConfidence:
         self.decay, self.value = decay, torch.ones(classes)
 
     def update(self, probability: Tensor, label: Tensor) -> None:
-        """probability, label: (B, H, W)."""
+        """probability, label: of some pixels, of one shape."""
         classes = len(self.value)
         count = torch.bincount(label.flatten(), minlength=classes).float().cpu()
         # Not bincount with weights, which on a GPU adds up in no fixed order.
@@ -60,11 +60,11 @@ class ClassBalance:
     def __init__(self, classes: int, exponent: float) -> None:
         self.exponent, self.shares = exponent, RunningMean(2, classes)
 
-    def update(self, label: Tensor, probability: Tensor) -> None:
+    def update(self, label: Tensor, probability: Tensor, inside: Tensor) -> None:
         """label: (B, H, W) of source frames, other numbers than classes ignored. probability: (B, classes, H, W) of
-        target frames, before any factor."""
+        target frames, before any factor, which counts where `inside` (B, H, W)."""
         source, labelled = class_shares(label, probability.shape[1])
-        target = probability.mean((0, 2, 3)).double().cpu()
+        target = ((probability * inside[:, None]).sum((0, 2, 3)) / inside.sum()).double().cpu()
         self.shares.update(torch.stack([source, target]), torch.tensor([[labelled], [True]]))
 
     def apply(self, probability: Tensor) -> Tensor:
@@ -85,25 +85,28 @@ class ClassBalance:
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """label: (B, H, W) int64. weight: (B, H, W) float32. confidence: scalar, the mean of max p."""
+    """label: (B, H, W) int64, ignored in padding. weight: (B, H, W) float32, 0 there. confidence: scalar, the mean of
+    max p."""
 
     label: Tensor
     weight: Tensor
     confidence: Tensor
 
 
-def pseudo_labels(probabilities: Tensor, threshold: float, by_class: ClassConfidence | None = None) -> PseudoLabels:
-    """probabilities: (B, classes, H, W) of the teacher. by_class: judge pixels by their class, and take in this
-    batch."""
+def pseudo_labels(
+    probabilities: Tensor, inside: Tensor, ignore_index: int, threshold: float, by_class: ClassConfidence | None = None
+) -> PseudoLabels:
+    """probabilities: (B, classes, H, W) of the teacher. inside: (B, H, W) bool, False in padding. by_class: judge
+    pixels by their class, and take in this batch."""
     probability, label = probabilities.max(1)
     if by_class is None:
-        share = (probability > threshold).flatten(1).float().mean(1)
-        weight = share[:, None, None].expand(label.shape)
+        sure = ((probability > threshold) & inside).flatten(1).sum(1) / inside.flatten(1).sum(1)
+        weight = sure[:, None, None].expand(label.shape)
     else:
-        by_class.update(probability, label)
+        by_class.update(probability[inside], label[inside])
         relative = (by_class.value / by_class.value.max()).to(label.device)
         weight = (probability > threshold * relative[label]).float()
-    return PseudoLabels(label, weight, probability.mean())
+    return PseudoLabels(torch.where(inside, label, ignore_index), weight * inside, probability[inside].mean())
 
 
 def pseudo_label_loss(logits: Tensor, view: View, ignore_index: int = 255, jaccard: float = 0.0) -> Tensor:

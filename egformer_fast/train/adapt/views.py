@@ -23,19 +23,27 @@ class View:
 
     inputs: name -> float32 (B, C, H, W), sensors that no frame has left out. present: (B, M) bool, a column for each
     of the model's modalities; True where the sensor is there and finite. label: (B, H, W) int64. weight: (B, H, W)
-    float32 of each pixel in the loss, None where all weigh the same.
+    float32 of each pixel in the loss, None where all weigh the same. padding: (B, H, W) bool, pixels beyond the edge of
+    their frame, None where there are none.
     """
 
     inputs: dict[str, Tensor]
     present: Tensor
     label: Tensor
     weight: Tensor | None = None
+    padding: Tensor | None = None
+
+    @property
+    def inside(self) -> Tensor:
+        """(B, H, W) bool: pixels of the frames themselves."""
+        return torch.ones_like(self.label, dtype=torch.bool) if self.padding is None else ~self.padding
 
 
 def as_view(batch: dict[str, Any], sensors: Sensors, device: torch.device) -> View:
     """A batch of a data set on a device. sensors: of the model and that data set."""
     inputs, present = sensors.select(batch, device)
-    return View(inputs, present, batch["label"].to(device, non_blocking=True))
+    label, padding = (batch[key].to(device, non_blocking=True) for key in ("label", "padding"))
+    return View(inputs, present, label, padding=padding)
 
 
 def class_mask(label: Tensor, ignore_index: int, rng: np.random.Generator) -> Tensor:
@@ -65,7 +73,8 @@ def class_mix(source: View, target: View, ignore_index: int, modalities: Sequenc
     present = torch.where(shared.any(1, keepdim=True), shared, target.present)
     weight = torch.ones_like(target.label, dtype=torch.float32) if target.weight is None else target.weight
     label = torch.where(pasted, source.label, target.label)
-    return _without_absent(View(inputs, present, label, torch.where(pasted, 1.0, weight)), modalities)
+    padding = ~(target.inside | pasted)
+    return _without_absent(View(inputs, present, label, torch.where(pasted, 1.0, weight), padding), modalities)
 
 
 def with_holes_of(view: View, own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> View:
