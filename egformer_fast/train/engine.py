@@ -29,7 +29,7 @@ from egformer_fast.train.arithmetic import Arithmetic
 from egformer_fast.train.build import make_loss
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
-from egformer_fast.train.diverged import DivergedError
+from egformer_fast.train.diverged import DivergedError, NamedFrames
 from egformer_fast.train.ema import Ema
 from egformer_fast.train.log import RunLog
 from egformer_fast.train.sampling import (
@@ -161,44 +161,49 @@ class Trainer:
         keep = draw_keep(self.model.keep, self.slots, keep_rng(options.seed, self.step), options.wider_keep)
         factor = lr_factor(options.schedule, self.progress, options.warmup)
         self.arithmetic.set_rate(factor)
-        names: list[str] = []
+        seen: list[NamedFrames] = []
         values: dict[str, float] = {}
         for number in range(options.accumulate):
             batch = next(frames)
-            names += batch["name"]
+            seen += self.frames_of(batch)
             for name, value in self._backward(batch, keep, number).items():
                 values[name] = values.get(name, 0.0) + value / options.accumulate
         norm = self.arithmetic.gradient_norm()
         if not self.arithmetic.is_step(norm):
-            raise self._diverged("gradient norm", norm, names)
+            raise self._diverged("gradient norm", norm, seen)
         self.arithmetic.step()
         if self.ema is not None:
             self.ema.update(self.model)
         self.step += 1
-        self._report_step({**values, "grad_norm": norm}, factor, len(names) * self.place.world)
+        count = options.accumulate * len(batch["name"]) * self.place.world
+        self._report_step({**values, "grad_norm": norm}, factor, count)
+
+    def frames_of(self, batch: dict[str, Any]) -> list[NamedFrames]:
+        """Which frames a batch is made of, for an error."""
+        return [(self.train_set, batch["name"])]
 
     def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
         """Add the gradients of batch `number` of this step; returns values for the log, "loss" among them."""
         inputs, present, label = to_device(batch, self.place.device)
         with self.arithmetic.exchange(number == self.config.train.accumulate - 1):
             logits = self.arithmetic.predict(inputs, present, keep=keep)
-            return {"loss": self.descend(self.loss(logits, label), batch["name"])}
+            return {"loss": self.descend(self.loss(logits, label), self.frames_of(batch))}
 
-    def descend(self, loss: Tensor, names: list[str]) -> float:
-        """Add a batch's gradients; returns its loss. names: of its frames.
+    def descend(self, loss: Tensor, seen: list[NamedFrames]) -> float:
+        """Add a batch's gradients; returns its loss. seen: the frames that it depends on.
 
         Raises:
             DivergedError: the loss is not finite.
         """
         value = loss.item()
         if not math.isfinite(value):
-            raise self._diverged("loss", value, names)
+            raise self._diverged("loss", value, seen)
         self.arithmetic.backward(loss)
         return value
 
-    def _diverged(self, what: str, value: float, names: list[str]) -> DivergedError:
+    def _diverged(self, what: str, value: float, seen: list[NamedFrames]) -> DivergedError:
         where = f"step {self.step + 1}, epoch {self.epoch(self.step):.2f}"
-        return DivergedError.at(where, what, value, self.train_set, names)
+        return DivergedError.at(where, what, value, seen)
 
     def _report_step(self, values: dict[str, float], factor: float, frames: int) -> None:
         progress = max(self.progress, self.step / self.total_steps)

@@ -145,11 +145,13 @@ def _tensorboard(folder: Path, step: int) -> Any:
 
 
 def _losses(means: dict[str, float]) -> str:
-    """The loss, or in an adaptation those of both domains and how far the teacher is sure of the target."""
-    if "pseudo_share" not in means:
+    """The loss, or in an adaptation those of both domains and how far a teacher is sure of the target."""
+    if "target_loss" not in means:
         return f"loss {means['loss']:.3f}"
-    sure = f"{100 * means['pseudo_share']:.0f} % sure at {means['pseudo_confidence']:.2f}"
-    return f"loss source {means['source_loss']:.3f} target {means['target_loss']:.3f} ({sure})"
+    both = f"loss source {means['source_loss']:.3f} target {means['target_loss']:.3f}"
+    if "pseudo_share" not in means:
+        return both
+    return f"{both} ({100 * means['pseudo_share']:.0f} % sure at {means['pseudo_confidence']:.2f})"
 
 
 def _cell(value: float) -> str:

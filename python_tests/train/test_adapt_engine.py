@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,10 @@ from training_standins import DotFrames, alone_on, small_adapter, small_config
 
 from benchmarks.adaptation_runs import OF_THE_TARGET
 from egformer_fast.train.adapt.engine import Adapter
+from egformer_fast.train.adapt.pseudo_labels import CollapseWatch
 from egformer_fast.train.checkpoint import load_state
 from egformer_fast.train.config import Config
+from egformer_fast.train.diverged import DivergedError
 
 
 def adapt_config(**changes: Any) -> Config:
@@ -184,14 +187,34 @@ def test_only_scans_of_the_source_are_thinned(tmp_path: Path, monkeypatch: pytes
     assert 0.1 < (thin["depth"] == 0).float().mean() < 0.9  # 0 is what a file's 0 becomes here
 
 
-def test_a_collapse_is_said_and_stays_in_the_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    adapter = small_adapter(tmp_path / "run", adapt_config(adapt__collapse_share=0.9, train__lr=1e-9))
+@pytest.mark.parametrize("method", ["mean_teacher", "entropy"])
+def test_a_collapse_is_said_and_stays_in_the_outcome(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    changes = {"adapt__collapse_share": 0.9, "train__lr": 1e-9, "adapt__method": method}
+    adapter = small_adapter(tmp_path / "run", adapt_config(**changes))
+    adapter.watch = CollapseWatch(DotFrames.classes, 0.9, decay=0.5)
     for model in (adapter.model, adapter.ema.model):  # type: ignore[union-attr]
         torch.nn.init.zeros_(model.head.weight)
         model.head.bias.data = torch.tensor([5.0, 0.0])
     assert adapter.fit()
+    assert float(log(adapter.output)[-1]["pseudo_top_share"]) > 0.9
     assert "collapse: since step" in adapter.outcome()
     assert capsys.readouterr().err.count("collapse: since step") == 1
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "entropy"])
+@pytest.mark.parametrize("broken", ["loss", "gradient norm"])
+def test_a_divergence_names_the_frames_of_both_domains(tmp_path: Path, method: str, broken: str) -> None:
+    target = DotFrames(7, broken=range(7) if broken == "loss" else ())
+    target.names = [f"away_{index}" for index in range(7)]
+    adapter = small_adapter(tmp_path / "run", adapt_config(adapt__method=method), target)
+    if broken != "loss":
+        adapter.model.head.bias.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(DivergedError, match=f"{broken} is (inf|nan) at step 1") as error:
+        adapter.fit()
+    for name in (r"frame_\d\d \(rgb/frame", r"away_\d \(rgb/away"):
+        assert len(re.findall(name, str(error.value))) == 2
 
 
 def test_views_differ_from_step_to_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

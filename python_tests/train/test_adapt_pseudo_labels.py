@@ -176,7 +176,14 @@ def test_a_collapse_is_reported_once_and_told_until_it_ends() -> None:
 def test_a_source_that_is_almost_one_class_is_no_collapse() -> None:
     watch = CollapseWatch(["road", "sky"], 0.9)
     road = torch.zeros(1, 100, dtype=torch.int64)
-    assert watch.update(road, road, 1) is None
+    assert [watch.update(road, road, step) for step in range(200)] == [None] * 200
+
+
+def test_a_fresh_model_has_no_collapse_to_report() -> None:
+    watch = CollapseWatch(["dry", "flood"], 0.98)
+    mixed, dry = torch.tensor([[0, 0, 1, 255]]), torch.zeros(1, 4, dtype=torch.int64)
+    reports = [watch.update(dry, mixed, step) for step in range(1, 120)]
+    assert [step for step, report in enumerate(reports, 1) if report] == [100]
 
 
 def test_score_statistics_pull_mean_and_spread_together() -> None:

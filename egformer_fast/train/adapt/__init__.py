@@ -9,12 +9,12 @@
                  frame's mean and spread (`style`)                                                        light
     mixed loss   weight * q * CE on target frames with half of a source frame's classes pasted in                views
                  and jaccard * soft intersection over union, so that small classes count as much        pseudo_labels
-    masked loss  masked * q * CE on target frames of which most blocks are hidden                                views
+    masked loss  masked * (the same loss) on target frames of which most blocks are hidden                       views
     and what only many sensors give:
-      q *= min(1, teacher's sensor scores on this frame / on source frames)                        score_statistics
+      q *= min(1, teacher's sensor scores on this frame / the student's on source frames)            pseudo_labels
       the student loses sensors of a target frame that the teacher sees                                         views
       score_alignment * distance between the scores' mean and spread in both domains               score_statistics
-    optional     features * distance to the features of the starting weights, on source frames            taps, engine
+    optional     features * distance to the features of the starting weights, on source frames                features
 
 Sources: class-mix and mean teacher, DACS (arXiv 2007.08702); rare classes, q and features, DAFormer (2111.14887);
 masked consistency, MIC (2212.01322); the entropy baseline, MinEnt of ADVENT (1811.12833). The sensor parts are ours;

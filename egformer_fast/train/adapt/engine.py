@@ -36,6 +36,7 @@ from egformer_fast.train.adapt.score_statistics import ScoreStatistics
 from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked, with_holes_of
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes
+from egformer_fast.train.diverged import NamedFrames
 from egformer_fast.train.engine import Trainer
 from egformer_fast.train.inference import Sensors
 from egformer_fast.train.sampling import BatchStream, TrainingFrames
@@ -123,15 +124,19 @@ class Adapter(Trainer):
         target = as_view(batch["target"], self.sensors[1], self.place.device) if "target" in batch else None
         source = self.source_view(batch, target, number)
         with self.arithmetic.exchange(last and target is None):
-            values = {"source_loss": self._source_pass(source, keep, batch["name"])}
+            values = {"source_loss": self._source_pass(source, keep, super().frames_of(batch))}
         if target is not None:
-            names = batch["target"]["name"]
+            seen = self.frames_of(batch)
             if self.config.adapt.method == "entropy":
                 with self.arithmetic.exchange(last):
-                    values["target_loss"] = self._entropy_pass(target, keep, names)
+                    values |= self._entropy_pass(source, target, keep, seen)
             else:
-                values |= self._target_passes(source, target, keep, names, number)
+                values |= self._target_passes(source, target, keep, seen, number)
         return {"loss": values["source_loss"] + values.get("target_loss", 0.0), **values}
+
+    def frames_of(self, batch: dict[str, Any]) -> list[NamedFrames]:
+        target = [(self.target_set, batch["target"]["name"])] if "target" in batch else []
+        return [*super().frames_of(batch), *target]
 
     def _rng(self, number: int, purpose: int) -> np.random.Generator:
         """For batch `number` of this step."""
@@ -148,7 +153,7 @@ class Adapter(Trainer):
         source = thinned(source, self.scanners, options.source_thinning, p, scan)
         return jittered(source, self.absent[0], self.coloured[0], options.source_jitter, p, light)
 
-    def _source_pass(self, source: View, keep: tuple[int, ...], names: list[str]) -> float:
+    def _source_pass(self, source: View, keep: tuple[int, ...], seen: list[NamedFrames]) -> float:
         with last_fused(self.model, self.start is not None) as fused:
             logits, trace = self.arithmetic.predict(source.inputs, source.present, keep=keep, trace=True)
         if keep == tuple(self.model.keep):
@@ -161,16 +166,26 @@ class Adapter(Trainer):
                 self.arithmetic.predict(source.inputs, source.present, net=self.start.model, keep=keep)
             distance = self.start.distance(fused[0], start[0], source.label)
             loss = loss + self.config.adapt.features * distance
-        return self.descend(loss, names)
+        return self.descend(loss, seen)
 
-    def _entropy_pass(self, target: View, keep: tuple[int, ...], names: list[str]) -> float:
+    def _entropy_pass(
+        self, source: View, target: View, keep: tuple[int, ...], seen: list[NamedFrames]
+    ) -> dict[str, float]:
         """MinEnt: the target's predictions made more certain, in units of the largest entropy."""
         logits = self.arithmetic.predict(target.inputs, target.present, keep=keep).float()
         entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)[target.inside].mean()
-        return self.descend(self.config.adapt.entropy * entropy / np.log(self.model.num_classes), names)
+        loss = self.descend(self.config.adapt.entropy * entropy / np.log(self.model.num_classes), seen)
+        self._watch(torch.where(target.inside, logits.argmax(1), self.train_set.ignore_index), source)
+        return {"target_loss": loss, "pseudo_top_share": self.watch.top()}
+
+    def _watch(self, label: Tensor, source: View) -> None:
+        """Say when the labels that the model gives the target collapse."""
+        report = self.watch.update(label, source.label, self.step + 1)
+        if report:
+            self.log.say(report)
 
     def _target_passes(
-        self, source: View, target: View, keep: tuple[int, ...], names: list[str], number: int
+        self, source: View, target: View, keep: tuple[int, ...], seen: list[NamedFrames], number: int
     ) -> dict[str, float]:
         """The mixed and the masked pass, with pseudo-labels of the teacher."""
         options, ignore = self.config.adapt, self.train_set.ignore_index
@@ -193,17 +208,19 @@ class Adapter(Trainer):
         for weight, view in views:
             final = view is views[-1][1]
             with self.arithmetic.exchange(last and final):
-                loss += self._target_pass(view, weight, keep, names, align=final)
+                loss += self._target_pass(view, weight, keep, seen, align=final)
         return {**values, "target_loss": loss}
 
-    def _target_pass(self, view: View, weight: float, keep: tuple[int, ...], names: list[str], align: bool) -> float:
+    def _target_pass(
+        self, view: View, weight: float, keep: tuple[int, ...], seen: list[NamedFrames], align: bool
+    ) -> float:
         """align: pull the sensors' scores on these frames to those of the source; once a step, in its last pass."""
         options = self.config.adapt
         logits, trace = self.arithmetic.predict(view.inputs, view.present, keep=keep, trace=True)
         loss = weight * pseudo_label_loss(logits, view, self.train_set.ignore_index, options.jaccard)
         if align and options.score_alignment:
             loss = loss + options.score_alignment * self.scores.distance(_score_tables(trace))
-        return self.descend(loss, names)
+        return self.descend(loss, seen)
 
     @torch.no_grad()
     def _labelled(self, target: View, source: View) -> tuple[View, dict[str, float]]:
@@ -223,9 +240,7 @@ class Adapter(Trainer):
         usual = float(self.trust.value)
         if options.score_confidence and usual > 0:
             weight = weight * (trust / usual).clamp(max=1)[:, None, None]
-        report = self.watch.update(labels.label, source.label, self.step + 1)
-        if report:
-            self.log.say(report)
+        self._watch(labels.label, source)
         values = {
             "pseudo_share": float(weight[target.inside].mean()),
             "pseudo_confidence": float(labels.confidence),

@@ -142,8 +142,8 @@ def class_shares(label: Tensor, classes: int) -> tuple[Tensor, bool]:
 class CollapseWatch:
     """Notices when one class takes `share` of the pseudo-labels and the source's labels do not look like that.
 
-    Class shares are running means over some hundred steps. Collapsed is also what a target of one class looks like:
-    the report says what was seen, the run goes on.
+    Class shares are running means over 1 / (1 - decay) steps, before which nothing is reported. Collapsed is also what
+    a target of one class looks like: the report says what was seen, the run goes on.
     """
 
     def __init__(self, classes: list[str], share: float, decay: float = 0.99) -> None:
@@ -157,7 +157,8 @@ class CollapseWatch:
         shares = self.shares.update(
             torch.stack([share for share, _ in found]), torch.tensor([[any_] for _, any_ in found])
         )
-        collapsed = self.top() >= self.share > float(shares[1].max())
+        settled = float(self.shares.count[0].min()) >= 1 / (1 - self.shares.decay)
+        collapsed = settled and self.top() >= self.share > float(shares[1].max())
         begins = collapsed and self.since < 0
         self.since = (step if self.since < 0 else self.since) if collapsed else -1
         return self.report() if begins else None
