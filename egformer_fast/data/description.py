@@ -197,11 +197,11 @@ def _cut(top: Section) -> tuple[int, int, int, int]:
     if not top.has("cut"):
         return (0, 0, 0, 0)
     section = top.sub("cut", ("left", "right", "top", "bottom"))
-    left, right, above, below = (section.integer(side, 0) for side in ("left", "right", "top", "bottom"))
-    for side, pixels in section.raw.items():
-        if pixels < 0:
-            raise section.error(side, "wanted 0 or more pixels", pixels)
-    return left, right, above, below
+    pixels = {side: section.integer(side, 0) for side in ("left", "right", "top", "bottom")}
+    for side, count in pixels.items():
+        if count < 0:
+            raise section.error(side, "wanted 0 or more pixels", count)
+    return pixels["left"], pixels["right"], pixels["top"], pixels["bottom"]
 
 
 def _splits(top: Section) -> dict[str, Split]:

@@ -9,9 +9,9 @@ NaN or inf in a float file stays as it is: the model detects the broken sensor.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from torch.utils.data import Dataset
 from egformer_fast.errors import DataError
 
 from .description import IGNORE, Description, Label, Modality, load_description
-from .listing import base_split, list_names, place
+from .listing import base_split, find_root, list_names, place
 from .reading import full_scale, read_label
 from .section import nearest
 from .sensor_files import is_there, read_sensor, trimmed
-from .sources import SETS
 from .transforms import Frame, Transform, deterministic_part, resize
 
 
@@ -184,7 +183,8 @@ class FolderDataset(DescribedFrames):
         split: name of a split in the description.
         modalities: names of those to read, in this order; default all.
         transform, cache: see DescribedFrames, also for what a sample is.
-        labels: False opens no label file; every label is all ignore.
+        labels: False opens no label file, every label is all ignore, and the frames are those that one of these
+            modalities has a file of, labelled or not.
 
     Raises DataError: what is wrong in the description, an unknown split or modality, an empty split; when reading, what
     is wrong with a file, which it names. FileNotFoundError without the description.
@@ -203,9 +203,17 @@ class FolderDataset(DescribedFrames):
         described = description if isinstance(description, Description) else load_description(description)
         self.root = find_root(described, root)
         sensors = _choose(described, modalities)
+        if not labels:
+            described = _without_labels(described, sensors, split)
         super().__init__(described, sensors, list_names(described, self.root, split), split, transform, cache)
         base = base_split(described, split)
-        self._folder, self._label = base.folder or "", described.label if labels and not base.unlabelled else None
+        self._folder = base.folder or ""
+        self._label = described.label if labels and not base.unlabelled else None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether frames of this split have labels that are read."""
+        return self._label is not None
 
     def files(self, index: int) -> dict[str, Path]:
         """Path of every modality and of the label ("label"); optional ones only where the file exists."""
@@ -215,24 +223,6 @@ class FolderDataset(DescribedFrames):
             owners["label"] = self._label
         paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
         return {key: p for key, p in paths.items() if not owners[key].optional or is_there(p, self.sensors.get(key))}
-
-
-def find_root(description: Description, root: str | Path | None = None) -> Path:
-    """Where the data lie (see FolderDataset). Raises DataError where that folder does not exist."""
-    env = description.root_env
-    if root is not None:
-        path, origin = Path(root), "given as root"
-    elif env and os.environ.get(env):
-        path, origin = Path(os.environ[env]), f"from the environment variable {env}"
-    elif description.root is None and description.source.parent == SETS:
-        wanted = "give it as root (--root, data.root)" + (f", or set {env}" if env else "")
-        raise DataError(f"data set '{description.name}' lies in a folder that is not known: {wanted}")
-    else:
-        path, origin = description.source.parent / (description.root or ""), f"from {description.source}"
-        origin += f"; {env} is not set" if env else ""
-    if not path.expanduser().is_dir():
-        raise DataError(f"root folder {path} of data set '{description.name}' does not exist ({origin})")
-    return path.expanduser()
 
 
 def scaled(raw: np.ndarray, sensor: Modality) -> np.ndarray:
@@ -263,6 +253,14 @@ def _choose(description: Description, modalities: Sequence[str] | None) -> dict[
     if not names or len(set(names)) < len(names):
         raise DataError(f"modalities: wanted one or more distinct names of {', '.join(known)}; found {names}")
     return {name: known[name] for name in names}
+
+
+def _without_labels(description: Description, sensors: dict[str, Modality], split: str) -> Description:
+    """The same data set with these sensors and no labels, so that frames are listed by the sensors' files. A list file
+    says which frames there are, and files outside the folders of conditions do not."""
+    listed = split in description.splits and base_split(description, split).list_file
+    outside = description.has_conditions and any("{condition}" not in s.path for s in sensors.values())
+    return description if listed or outside else replace(description, label=None, modalities=sensors)
 
 
 def _normalised(image: np.ndarray, sensor: Modality) -> torch.Tensor:

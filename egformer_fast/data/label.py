@@ -50,6 +50,8 @@ def read_label_section(top: Section, num_classes: int) -> Label:
         if value in ignore:
             raise section.error("ignore", "this file value has a class as well", value)
     values |= dict.fromkeys(ignore, IGNORE)
+    if not values:
+        raise section.error("values", "wanted at least one file value", values)
     if any(not -(2**15) <= value < 2**16 for value in values):
         raise section.error("values", "wanted file values from -32768 to 65535", sorted(values))
     channel = section.integer("channel", None)

@@ -18,6 +18,25 @@ from egformer_fast.errors import DataError
 
 from .description import Description, Split
 from .section import nearest
+from .sources import SETS
+
+
+def find_root(description: Description, root: str | Path | None = None) -> Path:
+    """Where the data lie (see FolderDataset). Raises DataError where that folder does not exist."""
+    env = description.root_env
+    if root is not None:
+        path, origin = Path(root), "given as root"
+    elif env and os.environ.get(env):
+        path, origin = Path(os.environ[env]), f"from the environment variable {env}"
+    elif description.root is None and description.source.parent == SETS:
+        wanted = "give it as root (--root, data.root)" + (f", or set {env}" if env else "")
+        raise DataError(f"data set '{description.name}' lies in a folder that is not known: {wanted}")
+    else:
+        path, origin = description.source.parent / (description.root or ""), f"from {description.source}"
+        origin += f"; {env} is not set" if env else ""
+    if not path.expanduser().is_dir():
+        raise DataError(f"root folder {path} of data set '{description.name}' does not exist ({origin})")
+    return path.expanduser()
 
 
 def list_names(description: Description, root: Path, split: str) -> list[str]:

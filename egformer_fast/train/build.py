@@ -44,14 +44,15 @@ def refuse_faults(dataset: FolderDataset) -> None:
         raise DataError(f"split {dataset.split!r}: {len(problems)} problem(s)\n  " + "\n  ".join(problems))
 
 
-def make_transform(data: DataConfig) -> tf.Compose:
-    """The random changes of a training frame, and the resize that evaluation shares.
+def make_transform(data: DataConfig, scale_key: str = "data.scale") -> tf.Compose:
+    """The random changes of a training frame, and the resize that evaluation shares. scale_key: where data.scale is
+    from.
 
     Raises:
         ConfigError: a range of scales without a crop size.
     """
     if data.crop is None and data.scale != [1.0, 1.0]:
-        raise ConfigError(f"data.scale: found {data.scale} without data.crop, wanted both or neither")
+        raise ConfigError(f"{scale_key}: found {data.scale} without data.crop, wanted both or neither")
     steps: list[tf.Transform] = []
     if data.resize is not None:
         steps.append(tf.Resize(data.resize))
@@ -70,20 +71,21 @@ def make_transform(data: DataConfig) -> tf.Compose:
     return tf.Compose(steps)
 
 
-def make_model(config: Config, dataset: FolderDataset, modalities: dict[str, int]) -> EGFormer:
+def make_model(config: Config, dataset: FolderDataset, modalities: dict[str, int], begins: bool = True) -> EGFormer:
     """The configured model for the data set's classes, with new weights that follow from the seed.
 
-    modalities: name -> channels.
+    modalities: name -> channels. begins: False where a checkpoint's weights will take the place of these: the starting
+    weights are not read, which need not be there any more.
 
     Raises:
-        ConfigError: the model refuses an option, or its starting weights.
+        ConfigError: the model refuses an option, or its starting weights. FileNotFoundError: these are not there.
     """
     options = {name: value for name, value in dataclasses.asdict(config.model).items() if value is not None}
     name, weights = options.pop("name"), options.pop("weights", None)
     torch.manual_seed(config.train.seed)
     try:
         model = create_model(name, len(dataset.classes), modalities, **options)
-        if weights is not None:
+        if weights is not None and begins:
             print(f"{weights}: {_start_from(model, Path(weights))}")
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
@@ -96,6 +98,9 @@ def _start_from(model: EGFormer, weights: Path) -> str:
     from egformer_fast.models.transfer import load_egformer
     from egformer_fast.models.weights import load_segformer_weights
 
+    if not weights.exists():
+        wanted = "a checkpoint folder, or a .safetensors or .pth file"
+        raise FileNotFoundError(f"model.weights: {weights}: no such file or folder; wanted {wanted}")
     folder = weights if weights.is_dir() else weights.parent
     if not (folder / CONFIG).is_file() and not weights.is_dir():
         return str(load_segformer_weights(model, weights))

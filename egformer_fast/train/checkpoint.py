@@ -71,6 +71,15 @@ def find_checkpoint(path: str | Path, name: str = "best") -> Path:
     return folder
 
 
+def holds_checkpoint(path: Path, name: str) -> bool:
+    """Whether find_checkpoint finds one."""
+    try:
+        find_checkpoint(path, name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def save_state(state: dict[str, Any], folder: Path) -> None:
     """Write tensors and plain values as state.pt."""
     torch.save(state, folder / STATE)

@@ -122,7 +122,9 @@ class TargetConfig:
     modalities: list[str] | None = option(None, "sensors to use, in this order; null: all of the description")
     split: str = option("train", "split to adapt to; its labels are never read")
     eval_split: str | None = option(
-        None, "labelled split that is scored and drawn, which no choice depends on; null: nothing is scored"
+        None,
+        "labelled split that is scored and drawn, which no choice depends on; null: data's eval.split is scored, "
+        "frames of `split` are drawn",
     )
     resize: list[int] | None = option(None, "as data.resize; null: the same", length=2, low=32)
     scale: list[float] | None = option(None, "as data.scale; null: the same", length=2, above=0)
@@ -187,7 +189,8 @@ class AdaptConfig:
         0.3, "probability that the student loses a sensor of a target frame that the teacher sees", low=0, high=1
     )
     score_confidence: bool = option(
-        True, "pseudo-labels count less where the teacher's sensor scores are lower than on source frames"
+        True,
+        "pseudo-labels count less where the teacher's sensor scores are lower than the student's are on source frames",
     )
     score_alignment: float = option(
         0.01, "weight of the distance between the sensor scores' mean and spread in the two domains", low=0

@@ -279,10 +279,9 @@ class Trainer:
         Raises:
             CheckpointError: it cannot be read.
         """
-        try:
-            folder = checkpoint.find_checkpoint(self.output, "last")
-        except FileNotFoundError:
+        if not checkpoint.holds_checkpoint(self.output, "last"):
             return False
+        folder = checkpoint.find_checkpoint(self.output, "last")
         self.load_state_dict(checkpoint.load_state(folder))
         return True
 

@@ -25,7 +25,7 @@ class InputFrames(DescribedFrames):
 
     Args:
         description: that of the checkpoint.
-        modalities: those of the model; the ones without a path are missing in every frame.
+        modalities: those of the model that it describes; the ones without a path are missing in every frame.
         paths: modality -> file or folder.
 
     Raises:

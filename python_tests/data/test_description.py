@@ -128,6 +128,7 @@ def test_without_label() -> None:
         (("label", "values"), {0: 0, 1: 2}, ["class of file value 1", "0 to 1", "found 2"]),
         (("label", "values"), {"0": 0}, ["label.values", "whole numbers"]),
         (("label", "values"), {70000: 0}, ["-32768 to 65535"]),
+        (("label", "values"), {}, ["label.values", "wanted at least one file value", "found {}"]),
         (("label", "offset"), 1, ["either values or offset"]),
         (("label", "ignore"), [255], ["label.ignore", "has a class as well", "255"]),
         (("splits", "val", "of"), "trian", ["splits.val.of", "'trian'", "'train'"]),
@@ -208,6 +209,11 @@ def test_shipped_descriptions_are_there() -> None:
     assert drawn.label.values[1] == 0
     assert drawn.label.values[25] == 24
     assert 26 not in drawn.label.values
+
+
+def test_a_side_without_a_number_is_not_cut() -> None:
+    assert parse_description(changed("cut", value={"left": None, "top": 2}), Path("toy.yaml")).cut == (0, 0, 2, 0)
+    assert "cut.left: wanted 0 or more pixels; found -1" in message(changed("cut", value={"left": -1}))
 
 
 def test_a_key_given_twice(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from egformer_fast.cli import main
+from egformer_fast.errors import ConfigError
+from egformer_fast.train.adapt.build import make_domains
 from egformer_fast.train.config_file import load_config
 from egformer_fast.train.loading import load_run
 
@@ -75,7 +78,7 @@ def write_set(
         "modalities": {name: {"path": f"{name}/{{split}}/{{id}}.png", "kind": "depth"} for name in modalities},
         "label": {"path": "label/{split}/{id}.png", "values": {0: 0, 1: 1}},
         "classes": list(classes),
-        "splits": {"train": None, "val": None},
+        "splits": {"train": None, "val": None, "hidden": {"folder": "val", "unlabelled": True}},
     }
     (folder / "dataset.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder / "dataset.yaml"
@@ -113,6 +116,27 @@ def test_domains_with_other_sensors(
     assert list(loaded.model.modalities) == ["depth", "lidar", "thermal"]
     assert call("eval", "--checkpoint", run, "--split", "val", "--missing", "lidar") == 0
     assert "target, split val: 2 frame(s)" in capsys.readouterr().out
+    depth = domains["target"].parent / "depth/val"
+    predict = ("predict", "--checkpoint", run, "--out", tmp_path / "labels", "--labels-only", "--input")
+    assert call(*predict, f"depth={depth}") == 0
+    assert len(list((tmp_path / "labels/labels").iterdir())) == 2
+    capsys.readouterr()
+    assert call(*predict, f"lidar={depth}") == 2
+    assert "wanted SENSOR=PATH once for sensors among depth, thermal" in capsys.readouterr().err
+
+
+def test_frames_without_a_label_are_target_frames_too(
+    domains: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two of four training frames are labelled; with --check, which would miss labels that are read."""
+    label = domains["target"].parent / "label/train"
+    for number in (1, 3):
+        (label / f"{number}.png").unlink()
+    arguments = ("--config", config(domains), "--check", "--output")
+    assert call("adapt", *arguments, tmp_path / "some", changes=SMALL) == 0
+    assert "target target train: 4 frames, labels not read" in capsys.readouterr().out
+    shutil.rmtree(label)
+    assert call("adapt", *arguments, tmp_path / "none", changes=SMALL) == 0
 
 
 def test_no_label_of_the_target_is_opened(domains: dict[str, Path], tmp_path: Path) -> None:
@@ -141,12 +165,34 @@ def test_a_run_repeats_itself_resumes_and_refuses_another_target(
     assert load_config(parts / "config.yaml").target.description == str(parts / "target.yaml")
 
 
+def test_a_run_goes_on_without_what_it_started_from(domains: dict[str, Path], tmp_path: Path) -> None:
+    start, run = tmp_path / "start", tmp_path / "run"
+    assert call("adapt", "--config", config(domains), "--output", start, changes=SMALL) == 0
+    changes = (*SMALL, f"model.weights={start}/checkpoints/last", "adapt.features=0.005")
+    assert call("adapt", "--config", config(domains), "--output", run, changes=changes) == 0
+    shutil.rmtree(start)
+    assert call("adapt", "--output", run, "--resume", changes=("train.epochs=2",)) == 0
+
+
+def test_processes_share_the_frames_of_the_target(domains: dict[str, Path]) -> None:
+    settings = load_config(config(domains), ["train.batch_size=2"])
+    make_domains(settings, 2)
+    with pytest.raises(ConfigError, match="found 2 in each of 3 processes, wanted no more together than the 4 frames"):
+        make_domains(settings, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (("target.modalities=[thermal]",), "target.modalities: found ['thermal'], wanted at least one of the source's"),
         (("train.ema=null",), "train.ema: found null, wanted the decay of the teacher's average"),
-        (("train.batch_size=4", "target.split=val"), "train.batch_size: found 4, wanted no more than the 2 frames"),
+        (
+            ("train.batch_size=4", "target.split=val"),
+            "train.batch_size: found 4, wanted no more together than the 2 frames",
+        ),
+        (("target.scale=[1.0,1.6]",), "target.scale: found [1.0, 1.6] without data.crop"),
+        (("target.eval_split=hidden",), "target.eval_split: split 'hidden' of data set 'target' has no labels"),
+        (("model.weights=none/last",), "none/last: no such file or folder; wanted a checkpoint folder"),
         (("target.resize=[64,64]",), "adapt.mix: frames of the source have (32, 32) pixels, of the target (64, 64)"),
         (("adapt.features_classes=[road]",), "adapt.features_classes: found ['road'], wanted some of ['low', 'high']"),
         (("target.eval_split=tset",), "tset"),

@@ -25,11 +25,14 @@ def check_adaptation(config: Config) -> None:
         raise ConfigError("train.ema: found null, wanted the decay of the teacher's average, such as 0.999")
 
 
-def make_domains(config: Config) -> tuple[FolderDataset, FolderDataset, FolderDataset]:
-    """(source, target, frames to score and draw); one frame of each is read, so that a wrong root shows at once.
+def make_domains(config: Config, world: int = 1) -> tuple[FolderDataset, FolderDataset, FolderDataset]:
+    """(source, target, frames to score); one frame of each is read, so that a wrong root shows at once.
+
+    world: number of processes that share a step.
 
     Raises:
-        ConfigError: the two domains have no sensor in common, other classes, or frames of another size.
+        ConfigError: the two domains have no sensor in common, other classes, or frames of another size; the target has
+            fewer frames than a step takes; a split to score has no labels.
         DataError, FileNotFoundError: a description, a root, a split or a first frame is wrong.
     """
     data, target = config.data, config.target
@@ -44,7 +47,7 @@ def make_domains(config: Config) -> tuple[FolderDataset, FolderDataset, FolderDa
         missing=0.0,
         zeroed=0.0,
     )
-    transform = make_transform(weak)
+    transform = make_transform(weak, "target.scale" if target.scale else "data.scale")
 
     def of_target(split: str, labels: bool) -> FolderDataset:
         return FolderDataset(target.description, target.root, split, target.modalities, transform, data.cache, labels)
@@ -56,7 +59,12 @@ def make_domains(config: Config) -> tuple[FolderDataset, FolderDataset, FolderDa
         )
     else:
         val_set = of_target(target.eval_split, labels=True)
-    check_domains(config, source_set, target_set)
+        if not val_set.labelled:
+            raise ConfigError(
+                f"target.eval_split: split {target.eval_split!r} of data set {val_set.name!r} has no labels, wanted "
+                "null, or a split that has"
+            )
+    check_domains(config, source_set, target_set, world)
     val_set[0]
     one, other = (frames.sample(0, np.random.default_rng(0))["label"].shape[-2:] for frames in (source_set, target_set))
     if config.adapt.mix and config.adapt.method == "mean_teacher" and one != other:
@@ -67,7 +75,7 @@ def make_domains(config: Config) -> tuple[FolderDataset, FolderDataset, FolderDa
     return source_set, target_set, val_set
 
 
-def check_domains(config: Config, source: Any, target: Any) -> None:
+def check_domains(config: Config, source: Any, target: Any, world: int) -> None:
     """Refuse a pair that cannot be adapted; see make_domains."""
     shared = [name for name in source.modalities if name in target.modalities]
     if not shared:
@@ -90,10 +98,11 @@ def check_domains(config: Config, source: Any, target: Any) -> None:
             f"the domains differ in their classes ({apart}); wanted one label space: `label.map_to` in a description, "
             "as the shipped deliver19 has it"
         )
-    if len(target) < config.train.batch_size:
+    if len(target) < config.train.batch_size * world:
+        processes = f" in each of {world} processes" if world > 1 else ""
         raise ConfigError(
-            f"train.batch_size: found {config.train.batch_size}, wanted no more than the {len(target)} frames of "
-            f"target split {target.split!r}"
+            f"train.batch_size: found {config.train.batch_size}{processes}, wanted no more together than the "
+            f"{len(target)} frames of target split {target.split!r}"
         )
 
 
@@ -107,7 +116,7 @@ def describe_domains(source: Any, target: Any, scored: Any) -> list[str]:
     lines = [
         f"source {source.name} {source.split}: {len(source)} labelled frames; "
         f"target {target.name} {target.split}: {len(target)} frames, labels not read",
-        f"scored and drawn: {scored.name} {scored.split}, {len(scored)} frames; nothing is chosen by the scores",
+        f"scored: {scored.name} {scored.split}, {len(scored)} frames; nothing is chosen by the scores",
     ]
     for one, other in ((source, target), (target, source)):
         lacking = [name for name in other.modalities if name not in one.modalities]

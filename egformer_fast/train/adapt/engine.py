@@ -52,11 +52,11 @@ class Adapter(Trainer):
     Args:
         model: an EGFormer for the modalities of both domains, on the CPU.
         source_set: labelled frames. target_set: frames whose labels are not read.
-        val_set: frames to score and to draw; of the target, where it has a labelled split.
+        val_set: frames to score; of the target, where it has a labelled split, and drawn then.
         place: this process among those of the run.
 
     Raises:
-        ConfigError: as Trainer; also a target split with fewer frames than a batch.
+        ConfigError: as Trainer.
     """
 
     description = "target.yaml"

@@ -24,9 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     config, output = read_run(arguments)
     check_adaptation(config)
 
-    def build(place: Processes) -> tuple[Trainer, dict[str, Any], list[str]]:
-        source, target, scored = make_domains(config)
-        model = make_model(config, source, all_modalities(source, target))
+    def build(place: Processes, begins: bool) -> tuple[Trainer, dict[str, Any], list[str]]:
+        source, target, scored = make_domains(config, place.world)
+        model = make_model(config, source, all_modalities(source, target), begins)
         adapter = Adapter(config, output, model, source, scored, target, place)
         return adapter, {"data": source, "target": target}, describe_domains(source, target, scored)
 

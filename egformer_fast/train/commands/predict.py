@@ -56,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     check_classes(loaded.model, dataset)
     count = min(args.limit or len(dataset), len(dataset))
     indices = [number * len(dataset) // count for number in range(count)]
+    # Of inputs it is known what is there: an adapted model can take sensors that its target does not have.
+    lacking = [name for name in loaded.model.modalities if args.input and name not in dataset.modalities]
     views = frame_views(
-        loaded.model, dataset, indices, args.keep, args.missing, args.tta, args.batch_size, args.workers
+        loaded.model, dataset, indices, args.keep, [*args.missing, *lacking], args.tta, args.batch_size, args.workers
     )
     notes = Counter[str]()
     written = _written(tqdm(views, total=count, unit="frame", desc="predict", leave=False), dataset, args, notes)
@@ -81,13 +83,14 @@ def _dataset(args: argparse.Namespace, loaded: LoadedRun) -> Any:
         if getattr(args, option):
             raise ConfigError(f"--{option}: goes with --split, not with --input")
     paths: dict[str, Path] = {}
-    known = list(loaded.model.modalities)
+    description = load_description(loaded.description)
+    known = [name for name in loaded.model.modalities if name in description.modalities]
     for text in args.input:
         name, equals, path = text.partition("=")
         if not equals or not path or name not in known or name in paths:
             raise ConfigError(f"--input: found {text!r}, wanted SENSOR=PATH once for sensors among {', '.join(known)}")
         paths[name] = Path(path)
-    return InputFrames(load_description(loaded.description), known, paths)
+    return InputFrames(description, known, paths)
 
 
 def _written(

@@ -60,15 +60,17 @@ def carry_out(
     config: Config,
     output: Path,
     arguments: argparse.Namespace,
-    build: Callable[[Processes], tuple[Trainer, dict[str, Any], list[str]]],
+    build: Callable[[Processes, bool], tuple[Trainer, dict[str, Any], list[str]]],
 ) -> None:
     """Check everything that can be checked, then train to the end or to a signal.
 
-    build: from this process's place to (trainer, section of the configuration -> its data set, lines to print).
+    build: from this process's place, and whether the run begins, to (trainer, section of the configuration -> its data
+    set, lines to print).
     """
     import torch
 
     from egformer_fast.train.build import refuse_faults
+    from egformer_fast.train.checkpoint import holds_checkpoint
     from egformer_fast.train.determinism import determinism
     from egformer_fast.train.distributed import processes
     from egformer_fast.train.run_folder import check_folder, prepare_folder
@@ -78,7 +80,7 @@ def carry_out(
     with determinism(config.train.deterministic), processes(config.train.device) as place:
         if place.main:
             check_folder(output, config, arguments.resume)
-        trainer, frames, lines = build(place)
+        trainer, frames, lines = build(place, not holds_checkpoint(output, "last"))
         if arguments.check and place.main:
             for dataset in [*frames.values(), trainer.val_set]:
                 refuse_faults(dataset)

@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     if config.adapts:
         raise ConfigError(f"target.description: found {config.target.description!r}; wanted `egformer-fast adapt`")
 
-    def build(place: Processes) -> tuple[Trainer, dict[str, Any], list[str]]:
+    def build(place: Processes, begins: bool) -> tuple[Trainer, dict[str, Any], list[str]]:
         train_set, val_set = make_datasets(config)
-        model = make_model(config, train_set, train_set.modalities)
+        model = make_model(config, train_set, train_set.modalities, begins)
         lines = [f"{len(train_set)} frames to train on, {len(val_set)} to choose the best checkpoint by"]
         return Trainer(config, output, model, train_set, val_set, place), {"data": train_set}, lines
 
