@@ -2,7 +2,8 @@
 
     EGFORMER_BUILD=0       install without the C++ library (every op runs on the reference backend)
     EGFORMER_CUDA=auto|1|0 CUDA kernels: where there is an nvcc, always, never
-    EGFORMER_CUDA_ARCHS    their architectures, as CMake writes them: "80-real;90-real;90-virtual"
+    EGFORMER_CUDA_ARCHS    their architectures, as CMake writes them: "80-real;90-real;90-virtual"; default: those of
+                           CMakeLists.txt that the nvcc knows
 
 torch is found by its path in the environment that is installed into, never imported: build isolation hides it.
 """
@@ -57,11 +58,27 @@ def cuda_options() -> tuple[list[str], list[str]]:
         return ["-DEGFORMER_CUDA=OFF"], []
     default = re.search(r'EGFORMER_CUDA_ARCHS "([^"]+)"', (ROOT / "CMakeLists.txt").read_text())
     assert default is not None
-    archs = os.environ.get("EGFORMER_CUDA_ARCHS", default[1])
+    archs = os.environ.get("EGFORMER_CUDA_ARCHS") or known_archs(nvcc, default[1])
     return (
         ["-DEGFORMER_CUDA=ON", f"-DEGFORMER_CUDA_ARCHS={archs}", f"-DCMAKE_CUDA_COMPILER={nvcc}"],
         archs.split(";"),
     )
+
+
+def known_archs(nvcc: Path, wanted: str) -> str:
+    """Those that this toolkit compiles for; an older one does not know the newest GPUs, which then run the PTX."""
+    report = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=False)
+    known = re.findall(r"compute_(\w+)", report.stdout)
+    fitting = [arch for arch in wanted.split(";") if arch.partition("-")[0] in known]
+    if not fitting:
+        raise refuse(
+            f"{nvcc} knows none of the architectures {wanted}; install the CUDA toolkit 12 or later, name others in "
+            "EGFORMER_CUDA_ARCHS, or leave the CUDA kernels out with EGFORMER_CUDA=0"
+        )
+    unknown = [arch for arch in wanted.split(";") if arch not in fitting]
+    if unknown:
+        print(f"egformer_fast: {nvcc} does not know {', '.join(unknown)}; CUDA kernels for {', '.join(fitting)} alone")
+    return ";".join(fitting)
 
 
 def check_tools() -> None:
