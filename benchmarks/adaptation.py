@@ -54,13 +54,19 @@ def execute(run: Run, runs: Path, needed: bool = False) -> None:
     scored = run.result.is_file()
     if scored and not is_current(run, runs):
         sys.exit(f"{run.key}: {run.result.name} is of another configuration; delete it and run again")
-    lacking = needed and not checkpoint_of(run, runs).is_dir()
+    lacking = needed and not has_ended(run, runs)
     if scored and not lacking:
         print(f"{run.key}: has a result file, skipped")
         return
     minutes = train(run, runs)
     if not scored:
         score(run, runs, minutes)
+
+
+def has_ended(run: Run, runs: Path) -> bool:
+    """Whether the checkpoint of its end is there; a run that was stopped has one too, of where it stopped."""
+    folder = checkpoint_of(run, runs)
+    return folder.is_dir() and last_row(folder.parent.parent)["progress"] >= 1.0
 
 
 def train(run: Run, runs: Path) -> float:
@@ -112,6 +118,12 @@ def draw_scenes(runs: Path) -> None:
         )  # fmt: skip
 
 
+def with_starts(chosen: list[Run]) -> list[Run]:
+    """The chosen runs, and before them what those that have no result yet go on from."""
+    starts = [start_of(run) for run in chosen if not run.result.is_file()]
+    return list(dict.fromkeys([*(start for start in starts if start is not None), *chosen]))
+
+
 def waves(chosen: list[Run]) -> list[list[Run]]:
     """First what others start from, then the rest."""
     return [[run for run in chosen if run.name in STARTS], [run for run in chosen if run.name not in STARTS]]
@@ -132,7 +144,7 @@ def main() -> None:
     unknown = [key for key in arguments.keys if key not in known]
     if unknown:
         parser.error(f"unknown run {unknown[0]!r}; one of {', '.join(known)}")
-    chosen = [known[key] for key in arguments.keys or known]
+    chosen = with_starts([known[key] for key in arguments.keys or known])
     runs = arguments.runs.resolve()
     if any(run.benchmark == "drawn" and not run.result.is_file() for run in chosen):
         draw_scenes(runs)

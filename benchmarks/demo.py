@@ -6,7 +6,6 @@ Each step is the command a user would type; a step that is done is skipped, so t
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -39,10 +38,8 @@ def main() -> None:
         *("make-data", "--out", str(scenes), "--frames", arguments.frames, "--splits", splits),
         *("--size", "128", "--workers", "2"),
     )
-    if run.exists():
-        shutil.rmtree(run)
     described = f"data.description={scenes / 'dataset.yaml'}"
-    step("trained", "train", "--config", str(CONFIG), "--set", described, "--output", str(run))
+    step("trained", "train", "--config", str(CONFIG), "--set", described, "--output", str(run), "--resume")
     step("evaluated", "eval", "--checkpoint", str(run), "--root", str(scenes), "--split", "test")
     step(
         "predicted",

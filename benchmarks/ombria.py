@@ -48,11 +48,9 @@ def call(*arguments: str) -> None:
 
 def train(name: str, folder: Path) -> None:
     """From nothing, or on from the last checkpoint; returns when the run's budget is used up."""
-    arguments = ["train", "--config", str(CONFIG), "--output", str(folder)]
+    arguments = ["train", "--config", str(CONFIG), "--output", str(folder), "--resume"]
     for override in SWEEP[name]:
         arguments += ["--set", override]
-    if (folder / "checkpoints" / "last").exists():
-        arguments.append("--resume")
     call(*arguments)
 
 

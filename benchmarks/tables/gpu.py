@@ -29,13 +29,18 @@ def tables(head: list[str], names: Sequence[str], rows: Callable[[dict[str, Any]
 
 def about(data: dict[str, Any]) -> str:
     where = data["machine"]
-    return f"{where['chip']}, driver {where['nvidia_smi']['driver_version']}. " + source(data)
+    smi = where["nvidia_smi"]  # in words where the tool did not answer
+    driver = f", driver {smi['driver_version']}" if isinstance(smi, dict) else ""
+    return f"{where['chip']}{driver}. " + source(data)
 
 
 def op_cells(row: dict[str, Any]) -> list[str]:
-    """The fastest baseline with its name, then ours with the speedup over it; microseconds."""
+    """The fastest baseline with its name, then ours with the speedup over it; microseconds. A dash for what failed."""
     seconds = {name: timing["median_s"] for name, timing in row["timings"].items()}
-    best = min((value, name) for name, value in seconds.items() if name not in BACKENDS)
+    baselines = [(value, name) for name, value in seconds.items() if name not in BACKENDS]
+    if not baselines:
+        return ["-", *(f"{1e6 * seconds[b]:.0f}" if b in seconds else "-" for b in BACKENDS[:2])]
+    best = min(baselines)
     ours = [f"{1e6 * seconds[b]:.0f} ({best[0] / seconds[b]:.1f}x)" if b in seconds else "-" for b in BACKENDS[:2]]
     return [f"{1e6 * best[0]:.0f} {best[1]}", *ours]
 
@@ -75,10 +80,11 @@ def gpu_model() -> str:
 
 
 def training_rows(data: dict[str, Any]) -> list[list[str]]:
-    return [
-        [f"{row['size']}, batch {row['batch']}", *(f"{1000 * row['timings'][name]['median_s']:.0f}" for name in STEPS)]
-        for row in data["rows"]
-    ]
+    rows = []
+    for row in data["rows"]:
+        ms = {name: f"{1000 * timing['median_s']:.0f}" for name, timing in row["timings"].items()}
+        rows.append([f"{row['size']}, batch {row['batch']}", *(ms.get(name, "-") for name in STEPS)])
+    return rows
 
 
 @table

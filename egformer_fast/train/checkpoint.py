@@ -11,17 +11,18 @@ could be, but breaks when users copy the folder.)
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 STATE = "state.pt"
+FRAMES = "frames.json"
 
 
 class CheckpointError(OSError):
@@ -62,7 +63,9 @@ def find_checkpoint(path: str | Path, name: str = "best") -> Path:
     path = Path(path)
     inside = path / "checkpoints" / name
     folder = inside if inside.parent.is_dir() else path
-    _repair(folder)
+    if not folder.exists() and _beside(folder, "previous").exists():
+        # Nothing is repaired here: a training may be between its two renames.
+        folder = _beside(folder, "previous")
     if not (folder / "model.safetensors").is_file():
         raise FileNotFoundError(
             f"{path}: no checkpoint there; wanted a run folder with checkpoints/{name}, or a folder"
@@ -78,6 +81,28 @@ def holds_checkpoint(path: Path, name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def save_size(size: Sequence[int] | None, folder: Path) -> None:
+    """Write the height and width that frames are resized to as frames.json; no file where they are not."""
+    if size is not None:
+        (folder / FRAMES).write_text(json.dumps({"size": list(size)}) + "\n", encoding="utf-8")
+
+
+def load_size(folder: Path) -> tuple[int, int] | None:
+    """What save_size wrote.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if not (folder / FRAMES).is_file():
+        return None
+    try:
+        height, width = json.loads((folder / FRAMES).read_text(encoding="utf-8"))["size"]
+        return int(height), int(width)
+    except (ValueError, TypeError, KeyError) as error:
+        wanted = '{"size": [height, width]}'
+        raise CheckpointError(f"{folder / FRAMES}: cannot be read, wanted {wanted}: {error}") from error
 
 
 def save_state(state: dict[str, Any], folder: Path) -> None:
@@ -106,9 +131,7 @@ def _repair(folder: Path) -> None:
     """Finish what a kill between the two renames left undone."""
     previous = _beside(folder, "previous")
     if previous.exists() and not folder.exists():
-        # Another process may repair at the same moment.
-        with contextlib.suppress(FileNotFoundError):
-            previous.rename(folder)
+        previous.rename(folder)
     elif previous.exists():
         shutil.rmtree(previous, ignore_errors=True)
 

@@ -255,6 +255,7 @@ class Trainer:
         def write(folder: Path) -> None:
             self.evaluated_model.save_pretrained(folder)
             shutil.copyfile(self.output / self.description, folder / "dataset.yaml")
+            checkpoint.save_size(self.config.size, folder)
             if report is not None:
                 (folder / "evaluation.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
             if name == "last":
@@ -266,6 +267,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """What `resume` needs: tensors and plain values."""
         where = {"step": self.step, "evaluated_step": self.evaluated_step, "best": self.best, "seconds": self.seconds()}
+        where["world"] = self.place.world
         return {
             **where,
             "model": self.model.state_dict(),
@@ -277,7 +279,7 @@ class Trainer:
         """Go on from checkpoint `last` of the output folder; False where there is none yet. Call it before `fit`.
 
         Raises:
-            CheckpointError: it cannot be read.
+            CheckpointError: it cannot be read. ConfigError: it is of another number of processes.
         """
         if not checkpoint.holds_checkpoint(self.output, "last"):
             return False
@@ -286,6 +288,10 @@ class Trainer:
         return True
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["world"] != self.place.world:  # steps would be of another size, and the schedule another one
+            raise ConfigError(
+                f"--resume: found {self.place.world} process(es), but {self.output} was started with {state['world']}"
+            )
         self.model.load_state_dict(state["model"])
         self.arithmetic.load_state_dict(state)
         if self.ema is not None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from egformer_fast.data import DescribedFrames, Description, Modality
+from egformer_fast.data.transforms import Transform
 from egformer_fast.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".npy", ".npz", ".bin", ".h5", ".bmp", ".tif", ".tiff")
@@ -27,13 +28,20 @@ class InputFrames(DescribedFrames):
         description: that of the checkpoint.
         modalities: those of the model that it describes; the ones without a path are missing in every frame.
         paths: modality -> file or folder.
+        transform: see DescribedFrames.
 
     Raises:
         FileNotFoundError: a path does not exist.
         DataError: files and folders are mixed, a folder holds no image, or no frame is in more than one folder.
     """
 
-    def __init__(self, description: Description, modalities: list[str], paths: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        description: Description,
+        modalities: list[str],
+        paths: Mapping[str, Path],
+        transform: Transform | None = None,
+    ) -> None:
         several = [name for name in paths if description.modalities[name].parts]
         if several:
             parts = ", ".join(description.modalities[several[0]].parts)
@@ -43,7 +51,7 @@ class InputFrames(DescribedFrames):
             name: replace(description.modalities[name], path="{id}", optional=True, parts=()) for name in modalities
         }
         unlabelled = replace(description, label=None, modalities=sensors, cases={})
-        super().__init__(unlabelled, sensors, sorted(self._frames), "input")
+        super().__init__(unlabelled, sensors, sorted(self._frames), "input", transform)
 
     def files(self, index: int) -> Files:
         return self._frames[self.names[index]]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from egformer_fast.data.sources import self_contained
 from egformer_fast.errors import ConfigError
+from egformer_fast.files import write_whole
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import flatten, load_config, save_config
 
@@ -62,10 +63,10 @@ def prepare_folder(folder: Path, config: Config, roots: dict[str, Path]) -> None
     for section, name in _descriptions(config).items():
         given, description = getattr(config, section).description, folder / name
         if Path(given).resolve() != description.resolve():
-            description.write_text(self_contained(given), encoding="utf-8")
+            write_whole(description, self_contained(given).encode())
         copied = getattr(resolved, section)
         copied.description, copied.root = name, str(roots[section].resolve())
-    # Written last, and in one piece: a folder with config.yaml is a run.
+    # Written last: a folder with config.yaml is a run.
     partial = folder / "config.yaml.partial"
     save_config(resolved, partial)
     partial.replace(folder / "config.yaml")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import adaptation, adaptation_runs
-from benchmarks.adaptation import is_needed, waves
+from benchmarks.adaptation import is_needed, waves, with_starts
 from benchmarks.adaptation_runs import (
     BENCHMARKS,
     STARTS,
@@ -167,13 +167,26 @@ def test_a_start_that_others_need_is_trained_again_where_it_is_gone(
     assert not is_needed(start, [start, after])
 
     called: list[object] = []
-    monkeypatch.setattr(adaptation, "call", lambda *arguments: called.append(arguments[0]))
-    monkeypatch.setattr(adaptation, "last_row", lambda folder: {"progress": 1.0, "minutes": 1.0})
+    ends = {"progress": 0.0, "minutes": 1.0}
+
+    def call(*arguments: object) -> None:
+        called.append(arguments[0])
+        ends["progress"] = 1.0
+
+    monkeypatch.setattr(adaptation, "call", call)
+    monkeypatch.setattr(adaptation, "last_row", lambda folder: ends)
     adaptation.execute(start, tmp_path / "runs", needed=True)
     assert called == ["train"] and start.result.read_text() == kept
     checkpoint_of(start, tmp_path / "runs").mkdir(parents=True)
     adaptation.execute(start, tmp_path / "runs", needed=True)
     assert called == ["train"]
+    # Stopped half way it has a checkpoint too, from which nothing must go on.
+    ends["progress"] = 0.5
+    adaptation.execute(start, tmp_path / "runs", needed=True)
+    assert called == ["train", "train"]
+    after.result.unlink()
+    assert with_starts([after]) == [start, after]
+    assert with_starts([oracle]) == [oracle]
 
 
 def test_committed_results_are_of_the_configurations_as_they_are() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from egformer_fast.cli import main
-from egformer_fast.data.synthetic import CLASSES, FAILURES, PALETTE, WEATHERS, case_of, draw_frame, make_data
+from egformer_fast.data.synthetic import CLASSES, FAILURES, PALETTE, WEATHERS, case_of, command, draw_frame, make_data
 from egformer_fast.data.synthetic.command import share_out
 from egformer_fast.data.synthetic.writer import frame_paths, png_bytes, write_frame
 from egformer_fast.errors import DataError
@@ -101,6 +101,21 @@ def test_a_second_run_draws_only_what_is_missing(tmp_path: Path) -> None:
     assert kept.read_bytes() == b"untouched"
     assert make_data(root, 4, SIZE, splits=splits, workers=1, overwrite=True) == (4, 0)
     assert kept.read_bytes() == before[str(kept.relative_to(root))]
+
+
+def test_frames_beyond_those_asked_for_are_not_left_in_the_splits(tmp_path: Path) -> None:
+    make_data(tmp_path, 3, SIZE, splits={"train": 1.0}, workers=1)
+    for frames, splits in ((2, {"train": 1.0}), (3, {"train": 2.0, "val": 1.0})):
+        with pytest.raises(DataError, match=r"holds 1 frame\(s\) beyond those asked for, the first .*000002_semantic"):
+            make_data(tmp_path, frames, SIZE, splits=splits, workers=1)
+
+
+def test_a_folder_that_is_not_complete_has_no_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_data(tmp_path, 1, SIZE, splits={"train": 1.0}, workers=1)
+    monkeypatch.setattr(command, "write_frame", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        make_data(tmp_path, 2, SIZE, splits={"train": 1.0}, workers=1)
+    assert not (tmp_path / "dataset.yaml").exists()
 
 
 def test_a_folder_of_something_else_or_another_recipe_is_refused(drawn: Path, tmp_path: Path) -> None:

@@ -80,6 +80,19 @@ def test_a_kill_at_any_operation_leaves_the_old_or_the_new_checkpoint(tmp_path: 
     assert len(outcomes) > 10
 
 
+def test_a_reader_between_the_two_renames_disturbs_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last, seen, rename = run / "checkpoints" / "last", [], Path.rename
+
+    def read_before(path: Path, target: Path) -> Path:
+        seen.append(versions(run))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", read_before)
+    write_checkpoint(last, writer(2))
+    assert seen == [(1, 1), (1, 1)]
+    assert versions(run) == (2, 2)
+
+
 def test_a_kill_during_the_first_checkpoint_leaves_none(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         kill_at(4, monkeypatch)

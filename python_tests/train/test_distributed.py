@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from training_standins import small_config, small_trainer
 
+from egformer_fast.errors import ConfigError
 from egformer_fast.train.checkpoint import load_state
 from egformer_fast.train.distributed import Processes
 
@@ -55,6 +56,15 @@ def test_two_processes_train_like_one_with_their_batches_together(tmp_path: Path
     pair = load_state(tmp_path / "pair/checkpoints/last")
     assert pair["step"] == single.step
     torch.testing.assert_close(pair["model"], dict(single.model.state_dict()), rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_is_not_resumed_by_another_number_of_processes(tmp_path: Path) -> None:
+    """Its steps would be of another size: the schedule would jump."""
+    trainer = small_trainer(tmp_path / "run", small_config())
+    state = trainer.state_dict()
+    trainer.load_state_dict(state)
+    with pytest.raises(ConfigError, match=r"--resume: found 1 process\(es\), but .*run was started with 2"):
+        trainer.load_state_dict({**state, "world": 2})
 
 
 def test_no_thread_of_the_backend_holds_a_tensor_when_the_processes_have_agreed(

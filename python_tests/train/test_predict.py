@@ -101,7 +101,7 @@ def test_eval_options_reach_the_report(run_folder: Path, tmp_path: Path, capsys:
     assert list(report["subsets"]) == ["depth"]
     assert report["subsets"]["depth"]["miou"] == report["miou"]
     call(capsys, "eval", "--checkpoint", run_folder, *options)
-    name = "eval-test-without_rgb-keep_1111-tta_flip-subsets.json"
+    name = "eval-test-without_rgb-keep_1_1_1_1-tta_flip-subsets_depth.json"
     assert (run_folder / "checkpoints" / "best" / name).is_file()
 
 

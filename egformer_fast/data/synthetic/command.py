@@ -25,7 +25,7 @@ from egformer_fast.files import write_whole
 
 from .domain import DOMAINS, HOME, Domain, find_domain
 from .frame import SPLITS, case_of, draw_frame
-from .writer import is_written, write_frame
+from .writer import FOLDERS, frame_paths, is_written, write_frame
 
 RECIPE = "make-data.json"
 DESCRIPTION = "dataset.yaml"
@@ -140,23 +140,38 @@ def make_data(
 ) -> tuple[int, int]:
     """Fill `out` with `frames` frames of height and width `size`; returns how many were drawn and how many kept.
 
-    Raises DataError when `out` holds something else, frames of another seed, size or domain, or when the disk refuses.
+    Raises DataError when `out` holds something else, frames of another seed, size or domain or beyond those asked for,
+    or when the disk refuses.
     """
     _claim(out, {"domain": domain.name, "seed": seed, "height": size[0], "width": size[1]})
     counts = share_out(frames, splits or _DEFAULT_SPLITS)
     tasks = [(split, index) for split, count in counts.items() for index in range(count)]
+    _refuse_others(out, {frame_paths(out, *task, case_of(task[1], domain))["label"] for task in tasks})
     missing = [
         (split, index)
         for split, index in tasks
         if overwrite or not is_written(out, split, index, case_of(index, domain))
     ]
     try:
+        if missing:
+            (out / DESCRIPTION).unlink(missing_ok=True)
         for _ in _progress(_draw_all(out, seed, size, domain, missing, workers), len(missing), progress):
             pass
         write_whole(out / DESCRIPTION, _description(domain))
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror or error}; run it again to go on from here") from error
     return len(missing), len(tasks) - len(missing)
+
+
+def _refuse_others(out: Path, wanted: set[Path]) -> None:
+    """Frames of an earlier call would be in the splits too."""
+    folder = out / FOLDERS["label"][0]
+    others = sorted(path for path in folder.rglob("*.png") if path not in wanted)
+    if others:
+        raise DataError(
+            f"{out} holds {len(others)} frame(s) beyond those asked for, the first {others[0].relative_to(folder)}: "
+            "ask for as many in the same splits, or choose another folder"
+        )
 
 
 def _description(domain: Domain) -> bytes:

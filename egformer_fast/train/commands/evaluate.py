@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         progress=True,
     )
+    print(format_report(report), flush=True)
     path = args.json or loaded.folder / _file_name(args, report["dataset"])
     write_json({"checkpoint": str(args.checkpoint), **report}, path)
-    print(format_report(report))
     print(f"\nreport: {path}")
     return 0
 
@@ -51,7 +51,7 @@ def _file_name(args: argparse.Namespace, dataset: str) -> str:
     parts = ["eval", args.split]
     parts += [dataset.replace("/", "_")] if args.data else []
     parts += [f"without_{'+'.join(args.missing)}"] if args.missing else []
-    parts += [f"keep_{''.join(map(str, args.keep))}"] if args.keep else []
+    parts += [f"keep_{'_'.join(map(str, args.keep))}"] if args.keep else []
     parts += [f"tta_{args.tta}"] if args.tta != "none" else []
-    parts += ["subsets"] if args.subsets else []
+    parts += [f"subsets_{args.subsets.replace(',', '_')}"] if args.subsets else []
     return "-".join(parts) + ".json"

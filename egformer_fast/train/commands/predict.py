@@ -90,7 +90,7 @@ def _dataset(args: argparse.Namespace, loaded: LoadedRun) -> Any:
         if not equals or not path or name not in known or name in paths:
             raise ConfigError(f"--input: found {text!r}, wanted SENSOR=PATH once for sensors among {', '.join(known)}")
         paths[name] = Path(path)
-    return InputFrames(description, known, paths)
+    return InputFrames(description, known, paths, loaded.transform)
 
 
 def _written(
