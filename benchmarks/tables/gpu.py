@@ -37,12 +37,13 @@ def about(data: dict[str, Any]) -> str:
 def op_cells(row: dict[str, Any]) -> list[str]:
     """The fastest baseline with its name, then ours with the speedup over it; microseconds. A dash for what failed."""
     seconds = {name: timing["median_s"] for name, timing in row["timings"].items()}
-    baselines = [(value, name) for name, value in seconds.items() if name not in BACKENDS]
-    if not baselines:
-        return ["-", *(f"{1e6 * seconds[b]:.0f}" if b in seconds else "-" for b in BACKENDS[:2])]
-    best = min(baselines)
-    ours = [f"{1e6 * seconds[b]:.0f} ({best[0] / seconds[b]:.1f}x)" if b in seconds else "-" for b in BACKENDS[:2]]
-    return [f"{1e6 * best[0]:.0f} {best[1]}", *ours]
+    best = min(((value, name) for name, value in seconds.items() if name not in BACKENDS), default=None)
+    cells = ["-" if best is None else f"{1e6 * best[0]:.0f} {best[1]}"]
+    for backend in BACKENDS[:2]:
+        time = seconds.get(backend)
+        speedup = "" if best is None or time is None else f" ({best[0] / time:.1f}x)"
+        cells.append("-" if time is None else f"{1e6 * time:.0f}{speedup}")
+    return cells
 
 
 def op_rows(data: dict[str, Any]) -> list[list[str]]:

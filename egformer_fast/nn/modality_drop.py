@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from egformer_fast.ops.modality_drop import RANKS, modality_drop
+from egformer_fast.ops.modality_drop import check_rule, modality_drop
 
 
 class ModalDropping(nn.Module):
@@ -21,17 +21,14 @@ class ModalDropping(nn.Module):
             drawn without replacement in proportion to the scores (Gumbel top-k); 0: no noise.
 
     Raises:
-        ValueError: an argument is out of range; the message names it.
+        ValueError, TypeError: an argument is out of range or no number; the message names it.
     """
 
     def __init__(self, keep: int, threshold: float = 0.0, rank: str = "sample", gumbel: float = 0.0) -> None:
         super().__init__()
         if keep < 1:
             raise ValueError(f"ModalDropping: keep must be at least 1, got {keep}")
-        if not 0.0 <= threshold <= 1.0:
-            raise ValueError(f"ModalDropping: threshold must be between 0 and 1, got {threshold}")
-        if rank not in RANKS:
-            raise ValueError(f"ModalDropping: rank must be 'sample' or 'batch', got {rank!r}")
+        check_rule("ModalDropping", threshold, rank)
         if not 0.0 <= gumbel < math.inf:
             raise ValueError(f"ModalDropping: gumbel must be 0 or more, got {gumbel}")
         self.keep, self.threshold, self.rank, self.gumbel = keep, threshold, rank, gumbel

@@ -25,7 +25,6 @@ from egformer_fast.ops._backend import resolve
 from egformer_fast.ops._register import Kernel, Op, register
 
 _NAME = "modality_drop"
-RANKS = ("sample", "batch")
 _MOST_MODALITIES = 16  # that the kernels select from: sizes.h
 
 
@@ -92,12 +91,17 @@ def _check(
         raise TypeError(f"{_NAME}: keep must be an int, got {type(keep).__name__} {keep!r}")
     if not 1 <= keep <= shape[1]:
         raise ValueError(f"{_NAME}: keep must be between 1 and M = {shape[1]}, got {keep}")
+    check_rule(_NAME, threshold, rank)
+
+
+def check_rule(where: str, threshold: float, rank: str) -> None:
+    """TypeError or ValueError, begun by `where`, for a threshold or a rank that modality_drop does not take."""
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-        raise TypeError(f"{_NAME}: threshold must be a number, got {type(threshold).__name__}")
+        raise TypeError(f"{where}: threshold must be a number, got {type(threshold).__name__}")
     if not 0.0 <= threshold <= 1.0:
-        raise ValueError(f"{_NAME}: threshold must be between 0 and 1, got {threshold}")
-    if rank not in RANKS:
-        raise ValueError(f"{_NAME}: rank must be 'sample' or 'batch', got {rank!r}")
+        raise ValueError(f"{where}: threshold must be between 0 and 1, got {threshold}")
+    if rank not in ("sample", "batch"):
+        raise ValueError(f"{where}: rank must be 'sample' or 'batch', got {rank!r}")
 
 
 def modality_drop_reference(

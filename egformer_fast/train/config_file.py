@@ -16,6 +16,7 @@ from typing import Any
 
 from egformer_fast.data.sources import find_description, is_name
 from egformer_fast.errors import ConfigError, as_yaml
+from egformer_fast.files import write_whole
 from egformer_fast.train.config import KEYS, Config
 from egformer_fast.yaml_file import parse_yaml, read_layers
 
@@ -41,9 +42,10 @@ def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Confi
 
 
 def save_config(config: Config, path: Path) -> None:
+    """Write every key; the file appears whole or not at all."""
     import yaml
 
-    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False), encoding="utf-8")
+    write_whole(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False).encode())
 
 
 def flatten(config: Config) -> dict[str, Any]:

@@ -288,10 +288,9 @@ class Trainer:
         return True
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["world"] != self.place.world:  # steps would be of another size, and the schedule another one
-            raise ConfigError(
-                f"--resume: found {self.place.world} process(es), but {self.output} was started with {state['world']}"
-            )
+        world = state.get("world", self.place.world)  # older checkpoints do not say
+        if world != self.place.world:  # steps would be of another size, and the schedule another one
+            raise ConfigError(f"--resume: {self.output} was started with {world} process(es), found {self.place.world}")
         self.model.load_state_dict(state["model"])
         self.arithmetic.load_state_dict(state)
         if self.ema is not None:

@@ -94,7 +94,11 @@ def load_run(path: str | Path, device: str = "cpu") -> LoadedRun:
         raise FileNotFoundError(f"{folder}: no {DESCRIPTION} beside the weights, which says how to read the inputs")
     model = EGFormer.from_pretrained(folder).eval().to(pick_device(device))
     config = load_config(above / "config.yaml") if in_run else None
-    return LoadedRun(model, folder, description, load_size(folder), config)
+    size = load_size(folder)
+    if size is None and config is not None and config.size is not None:
+        height, width = config.size  # of a checkpoint from before frames.json
+        size = (height, width)
+    return LoadedRun(model, folder, description, size, config)
 
 
 def _adapts(folder: Path) -> bool:

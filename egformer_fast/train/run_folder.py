@@ -67,9 +67,7 @@ def prepare_folder(folder: Path, config: Config, roots: dict[str, Path]) -> None
         copied = getattr(resolved, section)
         copied.description, copied.root = name, str(roots[section].resolve())
     # Written last: a folder with config.yaml is a run.
-    partial = folder / "config.yaml.partial"
-    save_config(resolved, partial)
-    partial.replace(folder / "config.yaml")
+    save_config(resolved, folder / "config.yaml")
 
 
 def _descriptions(config: Config) -> dict[str, str]:

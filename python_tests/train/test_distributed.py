@@ -63,7 +63,7 @@ def test_a_run_is_not_resumed_by_another_number_of_processes(tmp_path: Path) -> 
     trainer = small_trainer(tmp_path / "run", small_config())
     state = trainer.state_dict()
     trainer.load_state_dict(state)
-    with pytest.raises(ConfigError, match=r"--resume: found 1 process\(es\), but .*run was started with 2"):
+    with pytest.raises(ConfigError, match=r"--resume: .*run was started with 2 process\(es\), found 1"):
         trainer.load_state_dict({**state, "world": 2})
 
 

@@ -74,6 +74,12 @@ def test_predict_labels_inputs_at_the_size_of_the_run(run: Path, tmp_path: Path)
     np.testing.assert_array_equal(*sizes)
 
 
+def test_a_run_of_before_the_size_went_along_has_it_in_its_configuration(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "run", tmp_path / "run")
+    (tmp_path / "run/checkpoints/best/frames.json").unlink()
+    assert load_run(tmp_path / "run").size == (64, 64)
+
+
 def test_a_damaged_size_is_named(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "run/checkpoints/best", tmp_path / "copy")
     assert load_size(tmp_path / "copy") == (64, 64)
