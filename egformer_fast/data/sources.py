@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from egformer_fast.errors import DataError, as_yaml
-from egformer_fast.yaml_file import read_layers, read_yaml
+from egformer_fast.yaml_file import read_layers
 
 from .section import nearest
 
 SETS = Path(__file__).parent / "sets"
 _SUFFIXES = (".yaml", ".yml")
-_WHAT = "data set description"
 
 
 def known_sets() -> list[str]:
@@ -48,7 +47,12 @@ def read_content(path: Path) -> Any:
 
     Raises FileNotFoundError without the file, DataError for what is not YAML, has a key twice or extends itself.
     """
-    (base, merged), *above = read_layers(path, _WHAT, DataError, _extended)
+    return _folded(_layers(path))
+
+
+def _folded(layers: list[tuple[Path, Any]]) -> Any:
+    """The content of the last file, each merged into the one before it."""
+    (base, merged), *above = layers
     for file, content in above:
         if not isinstance(merged, dict):
             raise DataError(f"{base}: wanted a mapping with text keys; found {as_yaml(merged)}")
@@ -65,10 +69,14 @@ def self_contained(source: str | Path) -> str:
     import yaml
 
     path = find_description(source)
-    content = read_content(path)
-    if not isinstance(content, dict) or "extends" not in read_yaml(path, _WHAT, DataError):
+    layers = _layers(path)
+    if len(layers) == 1:
         return path.read_text(encoding="utf-8")
-    return yaml.safe_dump({"name": path.stem, **content}, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump({"name": path.stem, **_folded(layers)}, sort_keys=False, allow_unicode=True)
+
+
+def _layers(path: Path) -> list[tuple[Path, Any]]:
+    return read_layers(path, "data set description", DataError, _extended)
 
 
 def _extended(path: Path, named: str) -> Path:
