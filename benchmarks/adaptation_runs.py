@@ -212,12 +212,17 @@ def drawn_places() -> dict[str, str]:
 
 def is_current(run: Run, runs: Path) -> bool:
     """Whether the result is of the configuration as it is; keys that have come since do not count, nor those that are
-    gone and did nothing, nor those of the target's frames and losses where source_only reads none."""
+    gone and did nothing, nor those that the run does not read."""
     now = settings(run, runs)
     kept = json.loads(run.result.read_text())["settings"]
-    unread: set[str] = set()
-    if now["adapt.method"] == "source_only":
-        unread = {"target.scale", *(f"adapt.{key}" for key in OF_THE_TARGET)}
     idle = {key for key, value in GONE.items() if kept.get(key) == value}
-    kept = {key: value for key, value in kept.items() if key not in unread | idle}
-    return all(key in now and now[key] == value for key, value in kept.items())
+    return all(key in now and now[key] == kept[key] for key in kept.keys() - idle - _unread(run, now))
+
+
+def _unread(run: Run, now: dict[str, Any]) -> set[str]:
+    """Keys of `settings` that do nothing in the run."""
+    if not adapts(run):
+        return {key for key in now if key.startswith(("adapt.", "target."))}
+    unread = {"target.scale", *(f"adapt.{key}" for key in OF_THE_TARGET)}
+    unread = unread if now["adapt.method"] == "source_only" else set()
+    return unread if now["adapt.rare_temperature"] is not None else {*unread, "adapt.rare_share", "adapt.rare_pixels"}

@@ -177,8 +177,17 @@ class AdaptConfig:
     rare_temperature: float | None = option(
         0.01, "softmax temperature of rare-class sampling of source frames; null: every frame alike", above=0
     )
+    rare_pixels: int | None = option(
+        None,
+        "pixels that a source frame must have of a class to be drawn for it, in the files' size (DAFormer: 3000); "
+        "null: twice what a crop must have",
+        low=1,
+    )
     rare_share: float = option(
-        0.0114, "share of its pixels that a crop must have of the class it was drawn for", low=0, high=1
+        0.0057,
+        "share of its pixels that a crop must have of the class it was drawn for (DAFormer: 1500 of 512x512)",
+        low=0,
+        high=1,
     )
     features: float = option(
         0.0, "weight of the distance to the features of the starting weights, on source frames (DAFormer: 0.005)", low=0

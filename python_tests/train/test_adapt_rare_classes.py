@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from egformer_fast.errors import DataError
-from egformer_fast.train.adapt.rare_classes import CROPS, RareClassFrames, RareClassStream, class_probability
+from egformer_fast.train.adapt.rare_classes import (
+    CROPS,
+    RareClassFrames,
+    RareClassStream,
+    class_probability,
+    eligible_frames,
+    few_frames,
+    pixels_of,
+)
 
 # Class 1 in every frame, class 0 in the last, class 2 in none.
 COUNTS = np.array([[0, 100, 0]] * 9 + [[40, 60, 0]])
@@ -44,9 +52,27 @@ def test_a_frame_is_drawn_for_a_class_that_it_has() -> None:
     assert rare == pytest.approx(class_probability(COUNTS, 0.5)[0], abs=0.05)
 
 
-def test_where_no_frame_has_enough_those_with_most_are_drawn() -> None:
+def test_where_no_frame_has_enough_the_tenth_with_most_is_drawn() -> None:
     keys = [key for batch in islice(stream(pixels=10_000), 50) for key in batch]
     assert {frame for _, frame, wanted in keys if wanted == 0} == {9}
+    rising = np.arange(41)[:, None]
+    assert [list(frames) for frames in eligible_frames(rising, 100)] == [[37, 38, 39, 40]]
+    assert [list(frames) for frames in eligible_frames(rising, 40)] == [[40]]
+    assert [list(frames) for frames in eligible_frames(np.zeros((4, 1), np.int64), 1)] == [[]]
+
+
+def test_classes_that_few_frames_have_enough_of_are_named() -> None:
+    names = ("train", "road", "wall")
+    assert few_frames(COUNTS, 40, names).endswith("few frames have 40 pixels (adapt.rare_pixels) of: train 1")
+    assert few_frames(COUNTS, 70, names).endswith("of: train 0 (drawn from the 1 with most), road 9")
+    assert few_frames(np.tile(COUNTS, (10, 1)), 10, names) == ""
+
+
+def test_a_frame_must_have_twice_what_a_crop_must_have() -> None:
+    """The published figures: 3000 pixels of a frame, 1500 of a crop of 512x512."""
+    assert pixels_of(1500 / 512**2, COUNTS, [512, 512]) == 3000
+    assert pixels_of(0.05, COUNTS, None) == 10
+    assert pixels_of(0.0, COUNTS, None) == 1
 
 
 def test_a_stream_goes_on_where_it_stopped_and_ranks_differ() -> None:

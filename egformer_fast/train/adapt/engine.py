@@ -30,7 +30,7 @@ from egformer_fast.train.adapt.pseudo_labels import (
     pseudo_labels,
     reliability,
 )
-from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels
+from egformer_fast.train.adapt.rare_classes import RareClassFrames, RareClassStream, count_pixels, few_frames, pixels_of
 from egformer_fast.train.adapt.running_mean import RunningMean
 from egformer_fast.train.adapt.score_statistics import ScoreStatistics
 from egformer_fast.train.adapt.views import View, as_view, class_mix, drop_sensors, masked, with_holes_of
@@ -113,7 +113,9 @@ class Adapter(Trainer):
     def _rare_batches(self, first: int) -> Iterator[dict[str, Any]]:
         adapt, options = self.config.adapt, self.config.train
         assert self._counts is not None and adapt.rare_temperature is not None
-        pixels = round(adapt.rare_share * float(self._counts.sum(1).max()))
+        pixels = adapt.rare_pixels or pixels_of(adapt.rare_share, self._counts, self.config.data.crop)
+        if few := few_frames(self._counts, pixels, self.train_set.classes):
+            self.log.say(few)
         stream = RareClassStream(
             self._counts, pixels, adapt.rare_temperature, options.batch_size, options.seed, first, self.place.rank
         )

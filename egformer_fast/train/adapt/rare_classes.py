@@ -3,12 +3,14 @@
     f[c] = share of class c in the labelled pixels of the split,   P(c) ∝ exp((1 - f[c]) / T) over classes that occur
     a draw: a class from P, a frame with enough of it, and of ten random crops the first with enough of it
 
-"Enough" is `share` of a crop's pixels. All draws follow from (seed, number of the batch, rank).
+Enough of a frame is a number of pixels in the files' size (published: 3000); enough of a crop a share of it (half as
+many pixels of 512x512). All draws follow from (seed, number of the batch, rank).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from egformer_fast.train.sampling import FrameSet
 
 RARE = 4 << 40
 CROPS = 10
+TENTH = 0.9  # quantile above which a class's fullest frames lie
+FEW = 10
 
 
 def count_pixels(dataset: Any, progress: bool = False) -> np.ndarray:
@@ -54,20 +58,50 @@ def class_probability(counts: np.ndarray, temperature: float) -> np.ndarray:
     return weight / weight.sum()
 
 
+def eligible_frames(counts: np.ndarray, pixels: int) -> list[np.ndarray]:
+    """For each class the numbers of the frames that are drawn for it: those with `pixels` of it; where none has as
+    many, the tenth with most. counts: see count_pixels."""
+    return [_eligible(column, pixels) for column in counts.T]
+
+
+def _eligible(column: np.ndarray, pixels: int) -> np.ndarray:
+    found = np.flatnonzero(column >= pixels)
+    occurring = column[column > 0]
+    if len(found) or not len(occurring):
+        return found
+    return np.flatnonzero(column >= np.quantile(occurring, TENTH))
+
+
+def pixels_of(share: float, counts: np.ndarray, crop: Sequence[int] | None) -> int:
+    """How many pixels a frame must have where a crop of (height, width) must have half as many, `share` of its own.
+
+    counts: see count_pixels; without crops, a frame's own pixels count."""
+    return max(1, round(2 * share * (math.prod(crop) if crop else int(counts.sum(1).max()))))
+
+
+def few_frames(counts: np.ndarray, pixels: int, classes: Sequence[str]) -> str:
+    """A line on the classes that are drawn again and again from few frames, of those that occur; "" without such."""
+    found = []
+    for name, column, frames in zip(classes, counts.T, eligible_frames(counts, pixels), strict=True):
+        enough = int(np.sum(column >= pixels))
+        if len(frames) and enough < FEW:
+            found.append(f"{name} {enough}" + (f" (drawn from the {len(frames)} with most)" if not enough else ""))
+    if not found:
+        return ""
+    return f"rare-class sampling: few frames have {pixels} pixels (adapt.rare_pixels) of: {', '.join(found)}"
+
+
 class RareClassStream(Sampler[list[tuple[int, int, int]]]):
     """Endless batches of (draw, frame, class) from batch number `start` on.
 
-    counts: see count_pixels. pixels: how many of a class a frame must have to be drawn for it; where none has as many,
-    the one with most.
+    counts: see count_pixels. pixels: see eligible_frames.
     """
 
     def __init__(
         self, counts: np.ndarray, pixels: int, temperature: float, batch_size: int, seed: int, start: int, rank: int
     ) -> None:
         self.probability = class_probability(counts, temperature)
-        self.frames = [
-            np.flatnonzero(column >= min(max(1, pixels), max(1, column.max(initial=0)))) for column in counts.T
-        ]
+        self.frames = eligible_frames(counts, pixels)
         self.batch_size, self.seed, self.start, self.rank = batch_size, seed, start, rank
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
