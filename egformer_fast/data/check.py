@@ -200,7 +200,7 @@ def _groups(dataset: FolderDataset) -> Iterator[str]:
 
 def _mapping(dataset: FolderDataset) -> Iterator[str]:
     if mapped := dataset.description.mapped:
-        yield f"ignored, since {mapped.space.name} has no such class: {', '.join(mapped.ignored) or 'nothing'}"
+        yield f"ignored, not in {mapped.space.name} or void: {', '.join(mapped.ignored) or 'nothing'}"
         yield f"classes of {mapped.space.name} that no label becomes: {', '.join(mapped.empty) or 'none'}"
 
 

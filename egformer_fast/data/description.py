@@ -36,7 +36,8 @@
     splits:
       train_all: train                     the folder that {split} stands for (null: the split's own name)
       test: {folder: test, list: lists/test.txt}       frame names from a file under the root, one a line; or paths of
-                                                       a frame's files, as the templates have them
+                                                       a frame's files, as the templates have them; with
+                                                       `skip: _flip`, lines that end so are left out
       hidden: {unlabelled: true, frames: 750}          labels are not read; `check-data` expects so many frames
       val: {of: train_all, share: 0.15, seed: 0}       a seeded share of a split named above
       train: {of: train_all, without: val}             the rest of it
@@ -80,12 +81,13 @@ __all__ = [
 class Split:
     """Where the frames of a split come from: a folder, a list file, or a part of the split `of` (then no folder).
 
-    `frames`: how many the published split has.
+    `frames`: how many the published split has. `skip`: lines of the list file that end so name no frame of it.
     """
 
     name: str
     folder: str | None = None
     list_file: str | None = None
+    skip: str | None = None
     of: str | None = None
     share: float | None = None
     seed: int = 0
@@ -211,7 +213,7 @@ def _splits(top: Section) -> dict[str, Split]:
         if raw is None or isinstance(raw, str):
             splits[name] = Split(name, folder=name if raw is None else raw)
             continue
-        keys = ("folder", "list", "of", "share", "seed", "without", "unlabelled", "frames")
+        keys = ("folder", "list", "skip", "of", "share", "seed", "without", "unlabelled", "frames")
         section = top.sub("splits").sub(name, keys)
         if section.has("of"):
             splits[name] = _part(section, name, splits)
@@ -219,10 +221,13 @@ def _splits(top: Section) -> dict[str, Split]:
         for key in ("share", "seed", "without"):
             if section.has(key):
                 raise section.error(key, "goes with `of`, the split it is a part of", section.raw[key])
+        if section.has("skip") and not section.has("list"):
+            raise section.error("skip", "goes with `list`, lines of which it leaves out", section.raw["skip"])
         splits[name] = Split(
             name,
             folder=section.text("folder", name),
             list_file=section.text("list", None),
+            skip=section.text("skip", None),
             unlabelled=section.flag("unlabelled", False),
             frames=section.integer("frames", None),
         )
@@ -230,7 +235,7 @@ def _splits(top: Section) -> dict[str, Split]:
 
 
 def _part(section: Section, name: str, above: dict[str, Split]) -> Split:
-    for key in ("folder", "list", "unlabelled"):
+    for key in ("folder", "list", "skip", "unlabelled"):
         if section.has(key):
             raise section.error(key, "comes from the split named by `of`", section.raw[key])
     of = section.choice("of", tuple(above))

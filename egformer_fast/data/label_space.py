@@ -35,7 +35,8 @@ class LabelSpace:
 class Mapped:
     """Labels of one space in the classes of another.
 
-    ignored: source classes without a counterpart. empty: classes of the space that no source class becomes.
+    ignored: source classes without a counterpart, or void in the description already. empty: classes of the space that
+    no label becomes.
     """
 
     label: Label
@@ -83,11 +84,13 @@ def map_labels(label: Label, classes: tuple[str, ...], name: str) -> Mapped:
         raise DataError(f"label space '{label.space}' has a class '{strangers[0]}', which the data set does not have")
     numbers = [space.classes.index(table[source]) if source in table else IGNORE for source in classes]
     values = {value: IGNORE if number == IGNORE else numbers[number] for value, number in label.values.items()}
+    kept = {classes[number] for number in label.values.values() if number != IGNORE}
+    filled = {table[source] for source in kept if source in table}
     return Mapped(
         Label(label.path, values, label.channel, label.optional, name),
         space,
-        tuple(source for source in classes if source not in table),
-        tuple(own for own in space.classes if own not in table.values()),
+        tuple(source for source in classes if source not in table or source not in kept),
+        tuple(own for own in space.classes if own not in filled),
     )
 
 

@@ -187,10 +187,11 @@ def _from_list(description: Description, root: Path, split: Split) -> list[str]:
         re.compile(_pattern(template.replace("{split}", split.folder or "")))
         for template in description.templates().values()
     ]
+    entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     names = [
-        _listed(line.strip(), patterns, description.has_conditions)
-        for line in lines
-        if line.strip() and not line.lstrip().startswith("#")
+        _listed(entry, patterns, description.has_conditions)
+        for entry in entries
+        if not (split.skip and entry.endswith(split.skip))
     ]
     if not names:
         raise DataError(f"{where}: list file {path} names no frame")

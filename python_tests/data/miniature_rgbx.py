@@ -44,7 +44,9 @@ def write_mfnet(root: Path, folders: bool = False) -> Content:
     content = {}
     for split, names in MFNET.items():
         root.mkdir(exist_ok=True)
-        (root / f"{split}.txt").write_text("\n".join(names) + "\n")
+        # The published list of training frames names mirrored ones too, which do not come with it.
+        mirrored = [f"{name}_flip" for name in names] if split == "train" else []
+        (root / f"{split}.txt").write_text("\n".join(names + mirrored) + "\n")
         for name in names:
             if folders:
                 content["rgb", name] = flat_jpeg(root / f"rgb/{name}.jpg", (200, 100, 50))

@@ -139,6 +139,8 @@ def test_without_label() -> None:
         (("splits", "val", "unlabelled"), True, ["comes from the split named by `of`"]),
         (("splits", "test"), {"frames": "many"}, ["splits.test.frames", "wanted a whole number"]),
         (("splits", "train"), {"share": 0.5}, ["splits.train.share", "goes with `of`"]),
+        (("splits", "train"), {"skip": "_flip"}, ["splits.train.skip", "goes with `list`"]),
+        (("splits", "val", "skip"), "_flip", ["splits.val.skip", "comes from the split named by `of`"]),
         (("splits", "train"), 3, ["splits.train", "wanted a mapping"]),
     ],
 )

@@ -38,6 +38,10 @@ def test_a_class_can_be_left_out(tmp_path: Path) -> None:
     path.write_text("extends: deliver19\nlabel: {ignore: [0, 23, 255]}\n")
     assert 18 not in FolderDataset(path, tmp_path, "val")[0]["label"]
     assert 18 in FolderDataset("deliver19", tmp_path, "val")[0]["label"]
+    plain, without = (load_description(name).mapped for name in ("deliver19", path))
+    assert plain and without
+    assert set(without.ignored) - set(plain.ignored) == {"TwoWheeler"}
+    assert set(without.empty) - set(plain.empty) == {"bicycle"}
 
 
 def test_a_loaded_description_can_be_mapped() -> None:
@@ -57,7 +61,7 @@ def test_unmapped_classes_are_listed(tmp_path: Path, capsys: pytest.CaptureFixtu
     run(parser.parse_args(["--data", "deliver19", "--root", str(tmp_path), "--split", "val"]))
     printed = capsys.readouterr().out
     ignored = "Other, Ground, Bridge, RailTrack, GroundRail, Static, Dynamic, Water"
-    assert f"  ignored, since cityscapes19 has no such class: {ignored}\n" in printed
+    assert f"  ignored, not in cityscapes19 or void: {ignored}\n" in printed
     assert "  classes of cityscapes19 that no label becomes: rider, train, motorcycle\n" in printed
 
 

@@ -2,7 +2,8 @@
 
 project:
   format: points               points (LiDAR), radar or events
-  size: [1080, 1920]           height and width of the picture
+  size: [1080, 1920]           height and width of the camera's own picture, in whose pixels `intrinsics` is. A label
+                               of another size: `resize: nearest` beside `project`, not a smaller size here
   calibration: calib.json      found in the nearest folder above a file (default calib.json)
   camera: rgb                  its name in `intrinsics` of the calibration (default rgb)
   extrinsics: lidar2rgb        name of the 4x4 matrix from the sensor to the camera

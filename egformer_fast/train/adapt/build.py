@@ -125,7 +125,7 @@ def describe_domains(source: Any, target: Any, scored: Any) -> list[str]:
     for frames in (source, target):
         mapped = frames.description.mapped
         if mapped is not None and mapped.ignored:
-            lines.append(f"{frames.name}: not in {mapped.space.name}, so ignored: {', '.join(mapped.ignored)}")
+            lines.append(f"{frames.name}: ignored, not in {mapped.space.name} or void: {', '.join(mapped.ignored)}")
         if mapped is not None and mapped.empty:
             lines.append(f"{frames.name}: nothing becomes {', '.join(mapped.empty)}")
     return lines
