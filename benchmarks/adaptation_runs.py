@@ -60,8 +60,6 @@ VARIANTS = {
     "with_drop_sensors": "adapt.drop_sensors=0.2",
     "with_masked_frames": "adapt.masked=1",
     "with_features": "adapt.features=0.005",
-    "with_a_faster_teacher": "train.ema=0.9",  # in short the decay rises to 0.99 at most: see ema.py
-    "with_a_slower_teacher": "train.ema_ramp=2",  # DAFormer's: as far as train.ema within the run
 }
 
 

@@ -244,7 +244,7 @@ def test_the_lead_stands_beside_the_larger_spread() -> None:
 
 
 def test_a_part_stands_against_all_parts_of_its_seed_and_chance_below() -> None:
-    scores = {"wide_start": [0.4, 0.5], "short": [0.5, 0.7], "with_a_slower_teacher": [0.625], "without_mix": [0.375]}
+    scores = {"wide_start": [0.4, 0.5], "short": [0.5, 0.7], "with_drop_sensors": [0.625], "without_mix": [0.375]}
     results = {
         name: [
             {
@@ -260,7 +260,7 @@ def test_a_part_stands_against_all_parts_of_its_seed_and_chance_below() -> None:
     assert lines[2:5] == [
         "| all parts | 13 | 0.500 | 0.250 |",
         "| without mix | 13 | 0.375 (-0.125) | 0.188 (-0.062) |",
-        "| with a slower teacher | 13 | 0.625 (+0.125) | 0.312 (+0.062) |",
+        "| with drop sensors | 13 | 0.625 (+0.125) | 0.312 (+0.062) |",
     ]
     assert lines[-1] == "With all parts, over 2 seeds: 0.150 (± 0.050) above the start it goes on from."
     assert ablation({"wide_start": results["wide_start"], "without_mix": results["without_mix"]}) == ""
