@@ -221,6 +221,9 @@ def _unread(run: Run, now: dict[str, Any]) -> set[str]:
     """Keys of `settings` that do nothing in the run."""
     if not adapts(run):
         return {key for key in now if key.startswith(("adapt.", "target."))}
-    unread = {"target.scale", *(f"adapt.{key}" for key in OF_THE_TARGET)}
-    unread = unread if now["adapt.method"] == "source_only" else set()
-    return unread if now["adapt.rare_temperature"] is not None else {*unread, "adapt.rare_share", "adapt.rare_pixels"}
+    unread: set[str] = set()
+    if now["adapt.method"] == "source_only":
+        unread |= {"target.scale", *(f"adapt.{key}" for key in OF_THE_TARGET)}
+    if now["adapt.rare_temperature"] is None:
+        unread |= {"adapt.rare_share", "adapt.rare_pixels"}
+    return unread

@@ -84,13 +84,12 @@ def map_labels(label: Label, classes: tuple[str, ...], name: str) -> Mapped:
         raise DataError(f"label space '{label.space}' has a class '{strangers[0]}', which the data set does not have")
     numbers = [space.classes.index(table[source]) if source in table else IGNORE for source in classes]
     values = {value: IGNORE if number == IGNORE else numbers[number] for value, number in label.values.items()}
-    kept = {classes[number] for number in label.values.values() if number != IGNORE}
-    filled = {table[source] for source in kept if source in table}
+    kept, filled = set(label.values.values()), set(values.values())
     return Mapped(
         Label(label.path, values, label.channel, label.optional, name),
         space,
-        tuple(source for source in classes if source not in table or source not in kept),
-        tuple(own for own in space.classes if own not in filled),
+        tuple(source for number, source in enumerate(classes) if number not in kept or source not in table),
+        tuple(own for number, own in enumerate(space.classes) if number not in filled),
     )
 
 

@@ -115,7 +115,7 @@ def test_a_run_with_a_result_file_is_skipped(
         adaptation.execute(run, tmp_path / "runs")
 
 
-def test_keys_that_a_method_does_not_read_make_no_result_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_a_run_does_not_read_make_no_result_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptation_runs, "RESULTS", tmp_path)
     (tmp_path / "adaptation" / "ombria").mkdir(parents=True)
     for name, key, current in (
@@ -124,6 +124,11 @@ def test_keys_that_a_method_does_not_read_make_no_result_stale(tmp_path: Path, m
         ("source_only", "adapt.source_jitter", False),
         ("source_only", "train.lr", False),
         ("mean_teacher", "adapt.threshold", False),
+        ("mean_teacher", "adapt.rare_share", True),  # frames are not drawn by class there
+        ("mean_teacher", "adapt.rare_temperature", False),
+        ("start", "adapt.threshold", True),
+        ("start", "target.scale", True),
+        ("start", "train.lr", False),
     ):
         run = Run("ombria", name, 0)
         run.result.write_text(json.dumps({"settings": {**settings(run, tmp_path), key: 0.123}}))
