@@ -27,16 +27,20 @@ def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Confi
     Raises:
         ConfigError, FileNotFoundError: in one line, with the file or the key.
     """
-    config = Config()
+    # Key -> its last value and what that is relative to. What is replaced is not looked at: a file's ${VARIABLE} need
+    # not be set where --set names another place.
+    found: dict[str, tuple[Any, Path]] = {}
     if path is not None:
         for file, tree in read_layers(Path(path), "configuration file", ConfigError, _extended):
-            for name, value in _flat(tree, file).items():
-                _assign(config, name, value, file.resolve().parent)
+            found |= {name: (value, file.resolve().parent) for name, value in _flat(tree, file).items()}
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set: found {text!r}, wanted key=value")
-        _assign(config, name.strip(), parse_yaml(value, f"--set {name}", ConfigError), Path.cwd())
+        found[name.strip()] = (parse_yaml(value, f"--set {name}", ConfigError), Path.cwd())
+    config = Config()
+    for name, (value, base) in found.items():
+        _assign(config, name, value, base)
     _check(config)
     return config
 

@@ -92,6 +92,12 @@ def test_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         load_config(config_file(tmp_path, "  root: ${DOTS}\n"))
 
 
+def test_an_unset_variable_of_a_value_that_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOTS", raising=False)
+    config = load_config(config_file(tmp_path, "  root: ${DOTS}\n"), ["data.root=/elsewhere"])
+    assert config.data.root == "/elsewhere"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
