@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly PARTS="build ceilings tests training-tests compile ops model training sanitizer"
+readonly PARTS="build ceilings tests training-tests compile ops model training adaptation sanitizer"
 minutes=10 device=cuda python="" parts=$PARTS out="" tiny=()
 say() { printf 'gpu_day: %s\n' "$*"; }
 refuse() { say "$*" >&2; exit 2; }
@@ -172,6 +172,7 @@ wants compile && measure compile 110 3
 wants ops && measure ops 180 2
 wants model && measure model 90 1
 wants training && measure training 120 1
+wants adaptation && measure adaptation 120 1
 wants sanitizer && measure sanitizer 90 1
 
 rm -f "$out"/.*.tmp

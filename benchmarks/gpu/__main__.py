@@ -1,8 +1,8 @@
 """python -m benchmarks.gpu PART: one part of the GPU measurements; benchmarks/gpu_day.sh runs them all.
 
-ceilings, tests, training-tests, sanitizer, ops, model, training write <chip>_<part>.json (ops: a file an op, or that
-of --op alone). compile fills the caches of torch.compile and Triton for ops, on all cores. summary prints what the
-files say.
+ceilings, tests, training-tests, sanitizer, ops, model, training, adaptation write <chip>_<part>.json (ops: a file an
+op, or that of --op alone). compile fills the caches of torch.compile and Triton for ops, on all cores. summary prints
+what the files say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import checks, model_timing, op_timing, summary, training_timing
+from benchmarks.gpu import adaptation_timing, checks, model_timing, op_timing, summary, training_timing
 from benchmarks.gpu.device import ceilings, slug
 from benchmarks.gpu.part import ROOT, Part, watched
 from benchmarks.ops_cases import OPS
@@ -145,12 +145,14 @@ PARTS = {
     "ops": run_ops,
     "model": lambda args: run_watched("model", "whole-model", args),
     "training": lambda args: run_watched("training", "training-steps", args),
+    "adaptation": lambda args: run_watched("adaptation", "adaptation-steps", args),
     "summary": run_summary,
 }
 CHILDREN = {
     "op": lambda args: op_timing.run(resumed(args.op, args), args.op, rates(args)),
     "whole-model": lambda args: model_timing.run(resumed("model", args)),
     "training-steps": lambda args: training_timing.run(resumed("training", args)),
+    "adaptation-steps": lambda args: adaptation_timing.run(resumed("adaptation", args)),
     "compile-places": run_compile_places,
 }
 

@@ -68,7 +68,7 @@ def details(name: str, data: dict[str, Any]) -> Iterator[str]:
         yield "figures of a rehearsal, which mean nothing"
     elif name == "ceilings":
         yield from (f"{what}: {rate:.3e} a second" for row in data["rows"] for what, rate in row["rates"].items())
-    elif name == "training":
+    elif name in ("training", "adaptation"):
         yield from steps(data["rows"])
     elif name == "model":
         yield from latencies(data["rows"])

@@ -55,7 +55,7 @@ def test_without_a_gpu_one_line_says_so(day, tmp_path):
         (
             ["--parts", "ops models"],
             "unknown part models, wanted some of build ceilings tests training-tests compile ops model training "
-            "sanitizer",
+            "adaptation sanitizer",
         ),
         (["--minutes", "0"], "--minutes must be a whole number of at least 1, got 0"),
         (["--out"], "--out wants a value"),

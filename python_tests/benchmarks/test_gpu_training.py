@@ -12,16 +12,6 @@ from benchmarks.gpu.training_timing import Step
 pytestmark = pytest.mark.usefixtures("as_users_run_it", "one_thread")
 
 
-@pytest.fixture
-def one_thread():
-    """Without AVX-512 a step in bfloat16 has thousands of short parallel loops: beside other work it takes a minute,
-    since all threads wait for the one that was put off."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_every_backend_is_timed_with_and_without_determinism(tmp_path):
     assert training_timing.run(part(tmp_path)) == 0
     (row,) = read(tmp_path)["rows"]
