@@ -3,7 +3,7 @@
 Runs of the command on drawn scenes of 512x512 with the sensors, crops and passes of
 configs/adapt/deliver_to_muses.yaml: a step is a source pass, the teacher's labels, a mixed and a masked pass. Two
 things differ: no feature distance, which needs pretrained weights, and bfloat16 by autocast, as one would ask for on a
-GPU. "source only" has the source pass alone. Seconds are of whole steps, each the mean of a row of the run's log, once
+GPU. source_only has the source pass alone. Seconds are of whole steps, each the mean of a row of the run's log, once
 a few steps are done; peak_bytes is of the whole run.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -32,10 +33,11 @@ CONFIG = ROOT / "configs" / "adapt" / "deliver_to_muses.yaml"
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run: places of (size, batch), frames of each domain, steps, those of `warm` not counted, steps a row,
-    loading processes and arithmetic."""
+    """How much is run: side of frames and crops, frames a step, frames of each domain, steps, those of `warm` not
+    counted, steps a row, loading processes and arithmetic."""
 
-    places: tuple[tuple[int, int], ...]
+    size: int
+    batches: tuple[int, ...]
     frames: int
     steps: int
     warm: int
@@ -44,8 +46,8 @@ class Scale:
     autocast: str
 
 
-FULL = Scale(((512, 2), (512, 8)), frames=32, steps=64, warm=24, row=4, workers=4, autocast="bfloat16")
-TINY = Scale(((64, 2),), frames=2, steps=4, warm=1, row=1, workers=0, autocast="none")
+FULL = Scale(512, (2, 8), frames=32, steps=48, warm=16, row=4, workers=8, autocast="bfloat16")
+TINY = Scale(64, (2,), frames=2, steps=4, warm=1, row=1, workers=0, autocast="none")
 
 
 def variants(device: str) -> Iterator[tuple[str, str]]:
@@ -63,7 +65,7 @@ def draw(folder: Path, size: int, frames: int) -> None:
         make_data(folder / place, frames + 1, (size, size), splits=shares, domain=DOMAINS[place])
 
 
-def arguments(scenes: Path, output: Path, where: dict[str, int], method: str, device: str, scale: Scale) -> list[str]:
+def arguments(scenes: Path, output: Path, where: dict[str, Any], device: str, scale: Scale) -> list[str]:
     """Of the command, for one run."""
     values = {
         "data.description": scenes / "home" / "dataset.yaml",
@@ -79,7 +81,7 @@ def arguments(scenes: Path, output: Path, where: dict[str, int], method: str, de
         "train.device": torch.device(device).type,
         "eval.every": 10 * scale.steps,
         "eval.pictures": 0,
-        "adapt.method": method,
+        "adapt.method": where["method"],
         "adapt.features": 0,
         "adapt.features_classes": "null",
     }
@@ -112,31 +114,23 @@ def timed(command: list[str], output: Path, batch: int, backend: str, device: st
     return {"median_s": median, "quartiles_s": [low, high], "rounds": len(seconds), "peak_bytes": peak}
 
 
-def measure(part: Part, where: dict[str, int], scale: Scale, folder: Path) -> None:
-    part.begin(where)
-    scenes = folder / str(where["size"])
-    draw(scenes, where["size"], scale.frames)
-    timings = {}
-    for method, backend in variants(part.device):
-        name = f"{method}: {backend}"
-        if name in part.data["lost"]:
-            continue
-        part.begin(where, name)
-        output = folder / f"{method}_{backend}_{where['size']}_{where['batch']}"
-        command = arguments(scenes, output, where, method, part.device, scale)
-        try:
-            timings[name] = timed(command, output, where["batch"], backend, part.device, scale.warm)
-            print(f"  {where}: {name}: {1000 * timings[name]['median_s']:.0f} ms a step", flush=True)
-        except Exception as error:  # whatever a variant raises, the others go on
-            part.fail(where, name, error, True)
-    part.add([{**where, "timings": timings}])
+def measure(part: Part, where: dict[str, Any], scale: Scale, folder: Path) -> None:
+    """One run; each is a place of its own, for the next may not be reached."""
+    part.begin(where, where["backend"])
+    scenes = folder / "scenes"
+    draw(scenes, where["size"], scale.frames)  # once: what is there already is kept
+    output = folder / "_".join(map(str, where.values()))
+    command = arguments(scenes, output, where, part.device, scale)
+    timing = timed(command, output, where["batch"], where["backend"], part.device, scale.warm)
+    part.add([{**where, "timings": {f"{where['method']}: {where['backend']}": timing}}])
 
 
 def run(part: Part) -> int:
     """All places, until the time is up."""
     scale = TINY if part.tiny else FULL
     with tempfile.TemporaryDirectory() as work:
-        for size, batch in scale.places:
-            where = {"size": size, "batch": batch}
-            part.attempt(where, functools.partial(measure, part, where, scale, Path(work)))
+        for batch, (method, backend) in itertools.product(scale.batches, variants(part.device)):
+            where = {"size": scale.size, "batch": batch, "method": method, "backend": backend}
+            if backend not in part.data["lost"]:
+                part.attempt(where, functools.partial(measure, part, where, scale, Path(work)))
     return part.finish()

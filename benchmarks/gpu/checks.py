@@ -28,7 +28,9 @@ from benchmarks.gpu.part import ROOT, Part
 
 TESTS = Path("python_tests")
 FILES = tuple(f"ops/test_{name}.py" for name in ("modality_attention", "modality_drop", "modality_score", "graphs"))
-RUNS = tuple(f"train/test_{name}.py" for name in ("train_command", "adapt_command", "adapt_engine", "engine"))
+RUNS = tuple(
+    f"train/test_{name}.py" for name in ("train_command", "adapt_command", "adapt_light", "adapt_engine", "engine")
+)
 TINY = " and (strided_input or same_bits)"
 SANITIZED = "test_gradient_error_against_float64 or test_dropped or test_strided_input or test_missing"
 # Not initcheck: the tests fill fresh memory with NaN. "fmha": an attention kernel of PyTorch's, which the tests compare

@@ -96,18 +96,17 @@ def gpu_training() -> str:
 def adaptation_rows(data: dict[str, Any]) -> list[list[str]]:
     rows = []
     for row in data["rows"]:
-        for name, timing in row["timings"].items():
-            steps = f"{1000 * timing['median_s']:.0f}"
-            low, high = (f"{1000 * seconds:.0f}" for seconds in timing["quartiles_s"])
-            peak = timing["peak_bytes"]
-            memory = "-" if peak is None else f"{peak / 2**30:.1f}"
-            rows.append([f"{row['size']}, batch {row['batch']}", name, f"{steps} ({low} to {high})", memory])
+        (timing,) = row["timings"].values()
+        median, low, high = (f"{1000 * seconds:.0f}" for seconds in (timing["median_s"], *timing["quartiles_s"]))
+        place = f"{row['size']}, batch {row['batch']}"
+        memory = f"{timing['peak_bytes'] / 2**30:.1f}"
+        rows.append([place, row["method"], row["backend"], f"{median} ({low} to {high})", memory])
     return rows
 
 
 @table
 def gpu_adaptation() -> str:
-    head = ["size, batch", "method: backend", "ms a step", "GiB"]
+    head = ["size, batch", "method", "backend", "ms a step", "GiB"]
     return tables(head, ["adaptation"], adaptation_rows, "Medians and quartiles; the most memory of a run. ")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from egformer_fast.data import FolderDataset
-from egformer_fast.train.adapt.light import colour_turn, jittered, no_return, restyled, thinned
+from egformer_fast.train.adapt.light import colour_turn, jittered, no_return, normal, restyled, thinned
 from egformer_fast.train.adapt.views import View
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -99,6 +99,13 @@ def test_a_sparse_sensor_keeps_its_holes_and_gets_more() -> None:
     holes = (after.inputs["lidar"] == 0.25).float().mean()
     assert 0.02 < holes < 0.25
     assert not (after.inputs["rgb"] == 0).any()
+
+
+def test_noise_of_a_device_follows_from_the_generator(any_device: str) -> None:
+    one, again, other = (normal((3, 40, 50), rng(seed), torch.device(any_device)) for seed in (5, 5, 6))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert one.dtype == torch.float32 and one.device.type == any_device
+    assert one.mean().abs() < 0.05 and (one.std() - 1).abs() < 0.05
 
 
 def test_the_same_generator_gives_the_same_views() -> None:

@@ -57,7 +57,7 @@ def jittered(
 def _jittered(image: Tensor, empty: Tensor | None, colour: bool, strength: float, rng: np.random.Generator) -> Tensor:
     """image: (C, H, W). empty: (C, 1, 1), what stands for no return; None for a dense sensor. colour: it is RGB."""
     contrast, brightness, grain = (float(value) for value in rng.uniform(-strength, strength, 3))
-    noise = torch.from_numpy(rng.standard_normal(image.shape, np.float32)).to(image.device)
+    noise = normal(image.shape, rng, image.device)
     if colour:
         hue, saturation = (float(value) for value in rng.uniform(-strength, strength, 2))
         image = torch.einsum("cd,dhw->chw", colour_turn(2 * math.pi * hue, 1 + saturation).to(image), image)
@@ -67,6 +67,17 @@ def _jittered(image: Tensor, empty: Tensor | None, colour: bool, strength: float
         return _blurred(changed) if rng.random() < 0.5 else changed
     lost = torch.from_numpy(rng.random(image.shape[1:], np.float32) < abs(grain) / 2).to(image.device)
     return torch.where((image == empty).all(0) | lost, empty, changed)
+
+
+def normal(shape: Sequence[int], rng: np.random.Generator, device: torch.device) -> Tensor:
+    """Standard normal float32: the same bits on one device for one state of `rng`.
+
+    A GPU draws it itself: a host takes ten milliseconds for an RGB frame of 512x512, and the GPU would wait.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(rng.standard_normal(shape, np.float32))
+    generator = torch.Generator(device).manual_seed(int(rng.integers(1 << 63)))
+    return torch.randn(shape, generator=generator, device=device)
 
 
 def thinned(view: View, scanners: Mapping[str, Tensor], share: float, p: float, rng: np.random.Generator) -> View:

@@ -1,7 +1,7 @@
 """What the student sees of a target frame: class-mixed, blocks hidden, sensors lost (light.py changes its light).
 
-Every function takes normalised inputs (0 is a sensor's mean, 1 its spread) and gives new tensors. What is random comes
-from a numpy generator on the CPU, so that a run can be resumed to the same bits on any device.
+Every function takes normalised inputs (0 is a sensor's mean, 1 its spread) and gives new tensors. What is random
+follows from a numpy generator on the CPU, so that a run can be resumed to the same bits on any device.
 """
 
 from __future__ import annotations
