@@ -58,6 +58,7 @@ OMBRIA_RUNS = {
     "headline": "**EGFormer-B0, all four, dropping**, longest run",
     "default": "EGFormer-B0, all four, dropping",
     "keep_all": "keep all four",
+    "pairs": "EGFormer-B0, both dates of a satellite as one sensor, dropping",
     "early_fusion": "early fusion: all channels into one encoder",
     "s2_pair": "S2 pair only",
     "s1_pair": "S1 pair only",
