@@ -23,12 +23,13 @@ import torch
 
 from benchmarks.gpu.baselines import usable_backends
 from benchmarks.gpu.device import is_gpu
-from benchmarks.gpu.part import ROOT, Part
+from benchmarks.gpu.part import ROOT, OutOfTime, Part
 from egformer_fast import cli, use_backend
 from egformer_fast.data.synthetic.command import make_data
 from egformer_fast.data.synthetic.domain import DOMAINS
 
 CONFIG = ROOT / "configs" / "adapt" / "deliver_to_muses.yaml"
+RUN_SECONDS = 45.0  # a run is begun only when this much is left: it can't be stopped half-way and count
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Scale:
     autocast: str
 
 
-FULL = Scale(512, (2, 8), frames=32, steps=48, warm=16, row=4, workers=8, autocast="bfloat16")
+FULL = Scale(512, (2, 8), frames=32, steps=48, warm=16, row=4, workers=4, autocast="bfloat16")
 TINY = Scale(64, (2,), frames=2, steps=4, warm=1, row=1, workers=0, autocast="none")
 
 
@@ -116,6 +117,8 @@ def timed(command: list[str], output: Path, batch: int, backend: str, device: st
 
 def measure(part: Part, where: dict[str, Any], scale: Scale, folder: Path) -> None:
     """One run; each is a place of its own, for the next may not be reached."""
+    if not part.tiny and part.left() < RUN_SECONDS:
+        raise OutOfTime
     part.begin(where, where["backend"])
     scenes = folder / "scenes"
     draw(scenes, where["size"], scale.frames)  # once: what is there already is kept

@@ -79,7 +79,6 @@ class Trainer:
         self.arithmetic = Arithmetic(self.model, config, place)
         self.loss = make_loss(config, model.num_classes, train_set.ignore_index).to(place.device)
         self.slots = 1 if config.model.early_fusion else len(model.modalities)
-
         self.batches_per_epoch = len(train_set) // (options.batch_size * place.world)
         if self.batches_per_epoch == 0:
             raise ConfigError(
@@ -97,8 +96,7 @@ class Trainer:
     def fit(self) -> bool:
         """Train to the end (True), or until SIGTERM or Ctrl-C (False); either way checkpoint `last` is saved.
 
-        Raises:
-            DivergedError, CheckpointError: see there.
+        Raises DivergedError, CheckpointError: see there.
         """
         self._began = self._saved = time.monotonic()
         options = self.config.train
@@ -132,10 +130,13 @@ class Trainer:
     def _is_over(self, signals: StopSignals) -> bool:
         """Whether to leave the loop; all processes answer alike."""
         seconds, stop = self.place.largest([self.seconds(), float(signals.received)])
-        minutes = self.config.train.max_minutes
-        self.progress = min(1.0, max(self.step / self.total_steps, seconds / 60 / minutes if minutes else 0.0))
+        self.progress = self._progress_after(seconds)
         signals.received = signals.received or bool(stop)
         return signals.received or (self.progress >= 1 and not self._evaluation_is_due())
+
+    def _progress_after(self, seconds: float) -> float:
+        minutes = self.config.train.max_minutes
+        return min(1.0, max(self.step / self.total_steps, seconds / 60 / minutes if minutes else 0.0))
 
     def _evaluation_is_due(self) -> bool:
         if self.progress >= 1:
@@ -206,14 +207,14 @@ class Trainer:
         return DivergedError.at(where, what, value, seen)
 
     def _report_step(self, values: dict[str, float], factor: float, frames: int) -> None:
-        progress = max(self.progress, self.step / self.total_steps)
-        where = {**self._where(), "progress": progress, "lr": self.config.train.lr * factor}
-        self.log.step({**where, **values}, frames, self.seconds() * (1 - progress) / progress)
+        where = {**self._where(), "lr": self.config.train.lr * factor}
+        self.log.step({**where, **values}, frames, self.seconds() * (1 / where["progress"] - 1))
 
     def _where(self) -> dict[str, float]:
         """Where in the run this is, for a log row."""
-        epoch, minutes = self.epoch(self.step), self.seconds() / 60
-        return {"step": self.step, "epoch": epoch, "progress": self.progress, "minutes": minutes}
+        epoch, seconds = self.epoch(self.step), self.seconds()
+        progress = self._progress_after(seconds)
+        return {"step": self.step, "epoch": epoch, "progress": progress, "minutes": seconds / 60}
 
     def _evaluate(self, signals: StopSignals) -> None:
         """Score the evaluated model on the validation split, on rank 0 alone; a signal gives it up."""

@@ -242,6 +242,24 @@ def test_a_time_budget_runs_the_whole_schedule_and_is_spent_once(
     assert again.step == trainer.step
 
 
+def test_the_row_of_an_evaluation_that_used_up_the_time_says_that_the_run_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, usual = [0.0], engine.validate
+
+    def slow(*arguments: Any) -> Any:
+        now[0] += 100
+        return usual(*arguments)
+
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(engine, "validate", slow)
+    trainer = small_trainer(tmp_path / "run", small_config(train__max_minutes=1.5, eval__every=1))
+    assert trainer.fit()
+    with (tmp_path / "run/log.csv").open(newline="") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["kind"] == "eval"]
+    assert (float(row["epoch"]), float(row["progress"])) == (1, 1)
+
+
 @pytest.mark.parametrize("ramp", [1.0, 2.0, 10.0])
 def test_the_averaged_weights_are_evaluated_and_saved(tmp_path: Path, ramp: float) -> None:
     trainer = small_trainer(tmp_path / "run", small_config(train__ema=0.6, train__ema_ramp=ramp, train__epochs=1))
