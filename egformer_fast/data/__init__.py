@@ -1,13 +1,15 @@
 """Data sets: one `dataset.yaml` describes the files (description.py), FolderDataset reads them (folder.py), transforms
-augment all modalities and the label alike (transforms.py), `check-data` walks a whole set (check.py). Descriptions of
-the field's data sets are in sets/, classes that several of them share in label_spaces/."""
+augment all modalities and the label alike (transforms.py) or make single sensors worse (random_degraded.py),
+`check-data` walks a whole set (check.py). Descriptions of the field's data sets are in sets/, classes that several of
+them share in label_spaces/."""
 
 from .check import CheckReport, check_dataset
 from .description import Description, Modality, default_palette, load_description, map_description
 from .folder import DescribedFrames, FolderDataset
+from .frame import Frame
+from .random_degraded import RandomDegraded
 from .transforms import (
     Compose,
-    Frame,
     Photometric,
     RandomFlip,
     RandomMissing,
@@ -27,6 +29,7 @@ __all__ = [
     "Frame",
     "Modality",
     "Photometric",
+    "RandomDegraded",
     "RandomFlip",
     "RandomMissing",
     "RandomQuarterTurn",

@@ -33,6 +33,7 @@
     cut: {left: 192}                                   pixels to leave out of every file: left, right, top, bottom
     cases: [motionblur, lidarjitter]                   a frame is of the first case whose word its {id} holds; or
     cases: {day: D, night: N}                          name of the case: word
+    failing: {lidarjitter: lidar}                      case: the modality that fails in its frames
     splits:
       train_all: train                     the folder that {split} stands for (null: the split's own name)
       test: {folder: test, list: lists/test.txt}       frame names from a file under the root, one a line; or paths of
@@ -99,7 +100,8 @@ class Split:
 @dataclass(frozen=True)
 class Description:
     """A parsed `dataset.yaml`. `palette: (num_classes, 3)` uint8; `source` is the file it was read from; `cases`: name
-    of a case -> the word in a frame's {id}; `mapped`: where the classes are not those of the files."""
+    of a case -> the word in a frame's {id}; `failing`: name of a case -> the modality that fails in it; `mapped`: where
+    the classes are not those of the files."""
 
     name: str
     source: Path
@@ -111,6 +113,7 @@ class Description:
     palette: np.ndarray
     splits: dict[str, Split]
     cases: dict[str, str] = field(default_factory=dict)
+    failing: dict[str, str] = field(default_factory=dict)
     cut: tuple[int, int, int, int] = (0, 0, 0, 0)
     mapped: Mapped | None = None
 
@@ -136,10 +139,11 @@ def load_description(source: str | Path) -> Description:
 
 def parse_description(content: object, source: Path) -> Description:
     """The same from the loaded YAML content; `source` names it in messages and anchors a relative root."""
-    known = ("name", "root_env", "root", "modalities", "label", "classes", "palette", "splits", "cases", "cut")
+    known = "name root_env root modalities label classes palette splits cases failing cut".split()
     top = Section(content, str(source), "", known)
     classes, palette = _classes(top)
     modalities = {name: read_modality(top, name) for name in top.names("modalities")}
+    cases = _cases(top)
     description = Description(
         name=top.text("name", source.stem),
         source=source,
@@ -150,7 +154,8 @@ def parse_description(content: object, source: Path) -> Description:
         classes=classes,
         palette=palette,
         splits=_splits(top),
-        cases=_cases(top),
+        cases=cases,
+        failing=_failing(top, cases, modalities),
         cut=_cut(top),
     )
     _check_conditions(description, top)
@@ -192,6 +197,17 @@ def _cases(top: Section) -> dict[str, str]:
         section = top.sub("cases")
         return {name: section.text(name) for name in section.raw}
     return {word: word for word in top.texts("cases", ())}
+
+
+def _failing(top: Section, cases: dict[str, str], modalities: dict[str, Modality]) -> dict[str, str]:
+    """Name of a case -> the modality that fails in it."""
+    if not top.has("failing"):
+        return {}
+    section = top.sub("failing", tuple(cases))
+    failing = {case: section.text(case) for case in section.raw}
+    for case, name in failing.items():
+        section.check_name(case, name, tuple(modalities), "modality")
+    return failing
 
 
 def _cut(top: Section) -> tuple[int, int, int, int]:

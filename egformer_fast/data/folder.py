@@ -22,19 +22,21 @@ from torch.utils.data import Dataset
 from egformer_fast.errors import DataError
 
 from .description import IGNORE, Description, Label, Modality, load_description
+from .frame import Frame
 from .listing import base_split, find_root, list_names, place
 from .reading import full_scale, read_label
 from .section import nearest
 from .sensor_files import is_there, read_sensor, trimmed
-from .transforms import Frame, Transform, deterministic_part, resize
+from .transforms import Transform, deterministic_part, resize
 
 
 class DescribedFrames(Dataset[dict[str, Any]], ABC):
     """Frames whose files are read, scaled and normalised as a description says; a subclass says which files.
 
-    A sample: inputs {name: float32 (C, H, W)}, present bool (M,) in the order of `modalities`, label int64 (H, W) with
-    255 = ignore, padding bool (H, W), True beyond the edge of the frame, name, condition and case ("" where the set has
-    none). `default_collate` batches it where sizes agree.
+    A sample: inputs {name: float32 (C, H, W)}, present bool (M,) in the order of `modalities`, degraded bool (M,), True
+    where a present one is dead or known to be worse than it should be (drawn, or its failure is the frame's case),
+    label int64 (H, W) with 255 = ignore, padding bool (H, W), True beyond the edge of the frame, name, condition and
+    case ("" where the set has none). `default_collate` batches it where sizes agree.
 
     Args:
         description, sensors: the description, and those of its modalities that are read, in this order.
@@ -81,6 +83,8 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         frame = self.frame(index)
         if not frame.live:
             raise DataError(f"frame '{self.names[index]}' of {self.name}: all sensors are absent or not finite")
+        if len(self) > 1:
+            frame = replace(frame, other=lambda rng: self.frame(_another(index, len(self), rng)))
         for rng in rngs:
             yield self._sample(index, self.transform(frame, rng) if self.transform else frame)
 
@@ -125,7 +129,10 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
             if raws[name].dtype.kind == "f" and not np.isfinite(image).all():
                 dead.add(name)
         kinds = {name: sensor.kind for name, sensor in self.sensors.items()}
-        return Frame(maps, label, kinds, {name: name in raws for name in self.sensors}, frozenset(dead))
+        failing = self.description.failing.get(self.group(index)[1])
+        degraded = frozenset(name for name in raws if name == failing and name not in dead)
+        present = {name: name in raws for name in self.sensors}
+        return Frame(maps, label, kinds, present, frozenset(dead), degraded=degraded)
 
     def frame_size(
         self, files: dict[str, Path], label: np.ndarray | None, raws: dict[str, np.ndarray]
@@ -165,8 +172,10 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
             for name, image in frame.maps.items()
         }
         padding = np.zeros(frame.label.shape, bool) if frame.padding is None else frame.padding
+        clean = frame.clean
         return self._tags(index, frame) | {
             "inputs": inputs,
+            "degraded": torch.tensor([here and name not in clean for name, here in frame.present.items()]),
             "label": torch.from_numpy(frame.label.astype(np.int64)),
             "padding": torch.from_numpy(padding.copy()),
         }
@@ -223,6 +232,11 @@ class FolderDataset(DescribedFrames):
             owners["label"] = self._label
         paths = {key: self.root / place(owner.path, self._folder, name, conditions) for key, owner in owners.items()}
         return {key: p for key, p in paths.items() if not owners[key].optional or is_there(p, self.sensors.get(key))}
+
+
+def _another(index: int, count: int, rng: np.random.Generator) -> int:
+    """Any index below count but this one."""
+    return (index + 1 + int(rng.integers(count - 1))) % count
 
 
 def scaled(raw: np.ndarray, sensor: Modality) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Where descriptions come from: files, and those of the field's data sets that come with the package (sets/*.yaml).
 
 `extends: deliver` (a shipped name, or a path relative to the file) starts a description from another one: mappings are
-merged, anything else is replaced, and null takes away what the other one has. `name` is never inherited.
+merged, anything else is replaced, and null takes away what the other one has; with a modality or case go the entries
+of `failing` that name it. `name` is never inherited.
 """
 
 from __future__ import annotations
@@ -60,8 +61,23 @@ def _folded(layers: list[tuple[Path, Any]]) -> Any:
         if isinstance(merged.get("root"), str):
             # A relative root is relative to the file that says it.
             merged["root"] = str((base.parent / merged["root"]).resolve())
-        base, merged = file, _merged(merged, content)
+        base, merged = file, _failing_kept(merged, _merged(merged, content))
     return merged
+
+
+def _failing_kept(base: dict[Any, Any], merged: dict[Any, Any]) -> dict[Any, Any]:
+    """`merged` without failures of what `base` has and `merged` has not: a name neither has is left, to be refused."""
+    gone = {key: _names(base, key) - _names(merged, key) for key in ("cases", "modalities")}
+    if not isinstance(merged.get("failing"), dict):
+        return merged
+    kept = {c: m for c, m in merged["failing"].items() if c not in gone["cases"] and m not in gone["modalities"]}
+    return {**merged, "failing": kept}
+
+
+def _names(content: dict[Any, Any], key: str) -> set[str]:
+    """The text entries of a mapping or list, of content that nobody has checked yet."""
+    value = content.get(key)
+    return {name for name in value if isinstance(name, str)} if isinstance(value, (dict, list)) else set()
 
 
 def self_contained(source: str | Path) -> str:

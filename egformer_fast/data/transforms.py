@@ -8,7 +8,7 @@ on half-pixel centres, so that they stay aligned. Angles of polarisation turn wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
@@ -16,48 +16,10 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from .description import IGNORE, SPARSE_KINDS
-from .polarisation import signs
+from .description import IGNORE
+from .frame import Frame
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame of every modality.
-
-    maps: name -> float32 (C, H, W), scaled, not normalised; all declared modalities, zeros where absent.
-    label: (H, W) uint8, 255 = ignore. kinds: name -> kind of sensor. present: name -> bool.
-    dead: present sensors that carry nothing (zeroed on purpose, or not finite in the file).
-    padding: (H, W) bool, pixels beyond the edge of the frame; None: there are none.
-    """
-
-    maps: Mapping[str, np.ndarray]
-    label: np.ndarray
-    kinds: Mapping[str, str]
-    present: Mapping[str, bool]
-    dead: frozenset[str] = frozenset()
-    padding: np.ndarray | None = None
-
-    @property
-    def live(self) -> list[str]:
-        """Sensors that are present and not dead."""
-        return [name for name, here in self.present.items() if here and name not in self.dead]
-
-    def geometric(self, move: Callable[[np.ndarray, str], np.ndarray]) -> Frame:
-        """The frame with move(array, interpolation mode) applied to every map (C, H, W), label and padding (H, W)."""
-        maps = {
-            name: move(image, "nearest" if self.kinds[name] in SPARSE_KINDS else "bilinear")
-            for name, image in self.maps.items()
-        }
-        padding = None if self.padding is None else move(self.padding, "nearest")
-        return replace(self, maps=maps, label=move(self.label, "nearest"), padding=padding)
-
-    def reoriented(self, flips: int, quarter_turns: int = 0) -> Frame:
-        """The frame with its angles of polarisation following the mirrorings and turns that its maps went through."""
-        turned = signs(flips, quarter_turns)
-        maps = {name: image * turned if self.kinds[name] == "aolp" else image for name, image in self.maps.items()}
-        return replace(self, maps=maps)
 
 
 class Transform(Protocol):
@@ -214,10 +176,10 @@ class Photometric:
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _probability("Photometric: p", self.p)
-        _probability("Photometric: blur", self.blur)
+        check_probability("Photometric: p", self.p)
+        check_probability("Photometric: blur", self.blur)
         for name in ("brightness", "contrast", "saturation"):
-            _probability(f"Photometric: {name}", getattr(self, name))
+            check_probability(f"Photometric: {name}", getattr(self, name))
 
     def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
         maps = dict(frame.maps)
@@ -254,10 +216,10 @@ class RandomMissing:
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _probability("RandomMissing: p", self.p)
+        check_probability("RandomMissing: p", self.p)
 
     def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
-        lost = _lost(frame, self.p, rng)
+        lost = struck(frame, self.p, rng, frame.live)
         return replace(frame, present={name: here and name not in lost for name, here in frame.present.items()})
 
 
@@ -269,22 +231,21 @@ class RandomZeroed:
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _probability("RandomZeroed: p", self.p)
+        check_probability("RandomZeroed: p", self.p)
 
     def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
-        lost = _lost(frame, self.p, rng)
+        lost = struck(frame, self.p, rng, frame.live)
         maps = {name: np.zeros_like(image) if name in lost else image for name, image in frame.maps.items()}
         return replace(frame, maps=maps, dead=frame.dead | lost)
 
 
-def _lost(frame: Frame, p: float, rng: np.random.Generator) -> frozenset[str]:
-    """Present sensors that are hit, each with probability p, but for one live sensor drawn to stay if all are hit."""
-    hit = rng.random(len(frame.present)) < p
-    lost = {name for (name, here), drawn in zip(frame.present.items(), hit, strict=True) if here and drawn}
-    live = frame.live
-    if live and lost.issuperset(live):
-        lost.remove(live[int(rng.integers(len(live)))])
-    return frozenset(lost)
+def struck(frame: Frame, p: float, rng: np.random.Generator, spared: Sequence[str]) -> frozenset[str]:
+    """Present sensors that are hit, each with probability p, but for one of `spared` drawn to stay if all are hit."""
+    drawn = rng.random(len(frame.present)) < p
+    hit = {name for (name, here), strikes in zip(frame.present.items(), drawn, strict=True) if here and strikes}
+    if spared and hit.issuperset(spared):
+        hit.remove(spared[int(rng.integers(len(spared)))])
+    return frozenset(hit)
 
 
 def _pair(argument: str, size: int | Iterable[int]) -> tuple[int, int]:
@@ -294,6 +255,7 @@ def _pair(argument: str, size: int | Iterable[int]) -> tuple[int, int]:
     return pair
 
 
-def _probability(argument: str, value: float) -> None:
+def check_probability(argument: str, value: float) -> None:
+    """Raises ValueError naming the argument where value is not from 0 to 1."""
     if not 0 <= value <= 1:
         raise ValueError(f"{argument} must be from 0 to 1, found {value!r}")

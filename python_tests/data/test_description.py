@@ -18,6 +18,7 @@ from egformer_fast.data.description import (
     load_description,
     parse_description,
 )
+from egformer_fast.data.synthetic import FAILURES
 from egformer_fast.errors import DataError
 
 BASE: dict[str, Any] = {
@@ -164,6 +165,21 @@ def test_cases_are_words_or_named_words() -> None:
     assert "cases.night: wanted text; found 3" in message(changed("cases", value={"night": 3}))
 
 
+def test_failing_names_a_case_and_a_modality() -> None:
+    content = changed("cases", value={"night": "N", "blur": "B"})
+    assert parse_description(content, Path("toy.yaml")).failing == {}
+    content["failing"] = {"night": "rgb", "blur": "depth"}
+    assert parse_description(content, Path("toy.yaml")).failing == content["failing"]
+    for failing, wanted in (
+        ({"nihgt": "rgb"}, "unknown key 'failing.nihgt'; did you mean 'night'?"),
+        ({"night": "rbg"}, "failing.night: unknown modality 'rbg'; did you mean 'rgb'?"),
+        ({"night": 3}, "failing.night: wanted text; found 3"),
+        (["night"], "failing: wanted a mapping; found ['night']"),
+    ):
+        assert wanted in message(content | {"failing": failing})
+    assert "unknown key 'failing.night'; valid: none" in message(changed("failing", value={"night": "rgb"}))
+
+
 def test_condition_must_be_where_names_are_read() -> None:
     content = changed("modalities", "rgb", "path", value="{condition}/{split}/{id}.png")
     assert "label.path: wanted {condition}" in message(content)
@@ -206,6 +222,8 @@ def test_shipped_descriptions_are_there() -> None:
     assert (ombria.splits["train"].without, ombria.splits["val"].share) == ("val", 0.15)
     drawn = load_description(DRAWN)
     assert len(drawn.classes) == 25
+    assert list(drawn.failing) == list(drawn.cases) == list(FAILURES)
+    assert list(drawn.failing.values()) == ["rgb", "rgb", "rgb", "lidar", "event"]
     assert drawn.label is not None
     assert {drawn.label.values[0], drawn.label.values[255]} == {IGNORE}
     assert drawn.label.values[1] == 0

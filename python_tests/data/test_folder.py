@@ -48,6 +48,7 @@ def test_sample(tmp_path: Path) -> None:
     assert sample["label"].dtype == torch.int64
     np.testing.assert_array_equal(sample["label"], mask // 255)
     assert sample["present"].tolist() == [True] * 4
+    assert sample["degraded"].tolist() == [False] * 4
     assert (sample["name"], sample["condition"]) == ("7", "")
     assert list(dataset.files(0)) == ["rgb", "grey", "floats", "deep", "label"]
     assert dataset.files(0)["deep"] == tmp_path / "train/7/deep.png"

@@ -58,6 +58,23 @@ def test_what_extends_another_changes_only_what_it_says(tmp_path: Path) -> None:
     assert FolderDataset(path).names == ["1", "2"]
 
 
+def test_failures_of_what_is_taken_away_go_with_it(tmp_path: Path) -> None:
+    shipped = load_description("deliver").failing
+    assert shipped == load_description("deliver_depth").failing
+    assert set(shipped) == set(load_description("deliver").cases)
+    path = tmp_path / "mine.yaml"
+    without = {case: name for case, name in shipped.items() if name != "event"}
+    assert load_description(extending(path, extends="deliver", modalities={"event": None})).failing == without
+    assert load_description(extending(path, extends="deliver", cases=["motionblur"])).failing == {"motionblur": "rgb"}
+    assert load_description(extending(path, extends="deliver", cases=None)).failing == {}
+    assert load_description(extending(path, extends="deliver", failing=None)).failing == {}
+    own = extending(path, extends="deliver", failing={"lidarjitter": "depth", "eventlowres": None})
+    assert load_description(own).failing == without | {"lidarjitter": "depth"}
+    for failing, wanted in (({"motionblurr": "rgb"}, "'motionblur'"), ({"motionblur": "rbg"}, "did you mean 'rgb'")):
+        with pytest.raises(DataError, match=f"mine.yaml: .*{wanted}"):
+            load_description(extending(path, extends="deliver", failing=failing))
+
+
 def test_a_copy_of_a_description_stands_alone(tmp_path: Path) -> None:
     plain = describe(tmp_path / "plain")
     assert self_contained(plain) == plain.read_text()
