@@ -1,15 +1,11 @@
-"""EGFormer: one encoder for any number of sensors, which drops the least informative ones stage by stage.
+"""EGFormer: any number of sensors, scored, the least informative ones dropped, the rest segmented as one.
 
-    for stage i of 4:
-        x                  = patch_embed_i + transformer blocks on the surviving maps  (one set of weights for all)
-        score              = ASM_i(x)                                                  modality_score
-        x, fused_i, weight = MDM_i(x, score * weight, keep_i)                          modality_drop
-        fused_i           += proj(attention(q(fused_i), kv(pool(x)), log weight))      modality_attention
-    logits = all-MLP head over fused_1 .. fused_4, upsampled to (H, W)
+    tokens, alive = stems(inputs)                       a patch embedding a sensor; missing and broken ones marked
+    four maps     = flow(tokens, alive)                 "merged" or "separate", see flow.py
+    logits        = all-MLP head over the four maps, upsampled to (H, W)
 
-A stage's weights are the next stage's prior: evidence against a sensor adds up (see nn/fusion.py).
 arXiv 2505.14014 on the Mix Transformer of SegFormer (arXiv 2105.15203). With one sensor it is SegFormer, to the bit of
-its arithmetic: proj starts at zero.
+its arithmetic.
 """
 
 from __future__ import annotations
@@ -22,18 +18,25 @@ import torch
 from torch import Tensor, nn
 
 from egformer_fast.models import saving
+from egformer_fast.models.flow import FLOWS, Scores, merged, separate
 from egformer_fast.models.head import AllMLPHead
 from egformer_fast.models.inputs import SensorInputs
-from egformer_fast.models.mit import MIT_CONFIGS, MixVisionTransformer
+from egformer_fast.models.mit import MIT_CONFIGS, STAGES, MixVisionTransformer
 from egformer_fast.models.resize import resize
-from egformer_fast.models.trace import StageTrace, Trace
-from egformer_fast.nn import Fused, ModalFusion
+from egformer_fast.models.trace import Trace
+from egformer_fast.nn import ModalFusion, ModalMerge
 
-STAGES = 4
+MERGED_THRESHOLD = 0.2
 
 
-def default_keep(modalities: int) -> tuple[int, ...]:
-    """Modalities that survive each stage: max(1, round(M ** ((2 - i) / 3))); (3, 2, 1, 1) for four."""
+def default_keep(modalities: int, flow: str = "merged") -> tuple[int, ...]:
+    """Modalities that each stage keeps.
+
+    "merged": all that the threshold leaves, (M, 0, 0, 0). "separate": max(1, round(M ** ((2 - i) / 3))); (3, 2, 1, 1)
+    for four.
+    """
+    if flow == "merged":
+        return (modalities, 0, 0, 0)
     return tuple(max(1, round(modalities ** ((2 - stage) / 3))) for stage in range(STAGES))
 
 
@@ -43,18 +46,23 @@ class EGFormer(nn.Module):
     Args:
         backbone: "mit_b0" .. "mit_b5".
         num_classes: number of classes.
-        modalities: names, or name -> channels. Three- and one-channel modalities share the first patch embedding (one
-            channel is repeated); another channel count gets its own, started from the shared one.
-        keep: modalities that survive each of the four stages, default `default_keep`. keep = (M, M, M, M) drops none.
-        threshold, rank, gumbel: see nn.ModalDropping.
+        modalities: names, or name -> channels (a list of names: three channels each).
+        keep: modalities that each of the four stages keeps, default `default_keep`. In "merged" keep[0] of them meet in
+            the stream and keep[1] to keep[3], which may be 0, survive beside it; in "separate" all are at least 1, and
+            (M, M, M, M) drops none.
+        threshold: also drop what scores below this share of the best (see nn.ModalDropping); default 0.2 in "merged", 0
+            in "separate".
+        rank, gumbel: see nn.ModalDropping.
         head_dim: width of the head; default 256 (B0, B1) or 768, as SegFormer.
         drop_path, dropout: rates of stochastic depth and of the head's dropout in training.
-        early_fusion: stack all channels into one sensor: the baseline that EGFormer is compared with.
+        early_fusion: stack all channels into one sensor: the baseline that EGFormer is compared with. In "merged" it is
+            SegFormer on all channels.
+        flow: "merged" or "separate", see models/flow.py.
 
     Attributes:
         validate: refuse (in eager mode) a frame that has no usable sensor; default True.
-        compact: in eager evaluation, cut the slots that are padded in every sample of the batch, so that a threshold
-            or missing sensors save time; costs one host read a stage; default False.
+        compact: in eager evaluation of "separate", cut the slots that are padded in every sample of the batch, so that
+            a threshold or missing sensors save time; costs one host read a stage; default False.
 
     Raises:
         ValueError: an argument is out of range; the message names it.
@@ -66,33 +74,31 @@ class EGFormer(nn.Module):
         num_classes: int,
         modalities: Sequence[str] | Mapping[str, int],
         keep: Sequence[int] | None = None,
-        threshold: float = 0.0,
+        threshold: float | None = None,
         rank: str = "sample",
         gumbel: float = 0.0,
         head_dim: int | None = None,
         drop_path: float = 0.1,
         dropout: float = 0.1,
         early_fusion: bool = False,
+        flow: str = "merged",
     ) -> None:
         super().__init__()
         if backbone not in MIT_CONFIGS:
             raise ValueError(f"EGFormer: unknown backbone {backbone!r}; one of {', '.join(MIT_CONFIGS)}")
         if num_classes < 1:
             raise ValueError(f"EGFormer: num_classes must be at least 1, got {num_classes}")
+        if flow not in FLOWS:
+            raise ValueError(f"EGFormer: unknown flow {flow!r}; one of {', '.join(FLOWS)}")
         channels = _channels_of(modalities)
-        self.num_classes, self.validate, self.compact = num_classes, True, False
+        self.num_classes, self.validate, self.compact, self.flow = num_classes, True, False, flow
         self.encoder = MixVisionTransformer(MIT_CONFIGS[backbone], drop_path=drop_path)
-        self.inputs = SensorInputs(channels, self.encoder, early_fusion)
-        self.keep = _checked_keep(keep, len(self.inputs.sensors))
-        dims = self.encoder.config.dims
-        self.fusion = nn.ModuleList(
-            ModalFusion(dim, kept, heads, 2 * reduction, threshold, rank, gumbel)
-            for dim, kept, heads, reduction in zip(
-                dims, self.keep, self.encoder.config.heads, self.encoder.config.reductions, strict=True
-            )
-        )
+        self.inputs = SensorInputs(channels, self.encoder, early_fusion, own_stems=flow == "merged")
+        self.keep = self._checked_keep(keep)
+        threshold = (MERGED_THRESHOLD if flow == "merged" else 0.0) if threshold is None else threshold
+        self._build_fusion(threshold, rank, gumbel)
         head_dim = (256 if backbone in ("mit_b0", "mit_b1") else 768) if head_dim is None else head_dim
-        self.head = AllMLPHead(dims, head_dim, num_classes, dropout)
+        self.head = AllMLPHead(self.encoder.config.dims, head_dim, num_classes, dropout)
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "num_classes": num_classes,
@@ -105,7 +111,30 @@ class EGFormer(nn.Module):
             "drop_path": drop_path,
             "dropout": dropout,
             "early_fusion": early_fusion,
+            "flow": flow,
         }
+
+    def _build_fusion(self, threshold: float, rank: str, gumbel: float) -> None:
+        """merge: the first choice of "merged". fusion: a ModalFusion for each stage that keeps modalities apart."""
+        config, rule = self.encoder.config, (threshold, rank, gumbel)
+        is_merged = self.flow == "merged"
+        choice = is_merged and not self.inputs.early_fusion
+        self.merge = ModalMerge(config.dims[0], self.keep[0], *rule) if choice else None
+        stages = [stage for stage in range(STAGES) if self.keep[stage] > 0 and not (is_merged and stage == 0)]
+        self.fusion = nn.ModuleList(
+            ModalFusion(config.dims[s], self.keep[s], config.heads[s], 2 * config.reductions[s], *rule) for s in stages
+        )
+
+    @property
+    def widest(self) -> tuple[int, ...]:
+        """The largest keep that a call may ask for, a number a stage."""
+        most = len(self.inputs.sensors)
+        return (most, *(k and most for k in self.keep[1:])) if self.flow == "merged" else (most,) * STAGES
+
+    @property
+    def stages(self) -> int:
+        """The number of scored stages: entries of a Trace."""
+        return sum(k > 0 for k in self.keep)
 
     @property
     def modalities(self) -> dict[str, int]:
@@ -118,6 +147,7 @@ class EGFormer(nn.Module):
         present: Tensor | None = None,
         keep: Sequence[int] | None = None,
         trace: bool = False,
+        scores: Scores = None,
     ) -> Any:
         """Segment a batch of frames.
 
@@ -127,6 +157,7 @@ class EGFormer(nn.Module):
                 with a NaN or an infinity in a frame counts as missing there.
             keep: another keep than the configured one, four numbers; more than there are sensors means all.
             trace: also return the Trace of scores, kept sensors and weights.
+            scores: (B, M) for each scored stage, as Trace.score_table gives them: they take the place of the model's.
 
         Returns:
             logits: (B, num_classes, H, W), or (logits, Trace).
@@ -134,37 +165,43 @@ class EGFormer(nn.Module):
         Raises:
             ValueError, TypeError: an input is wrong (the message names it), or a frame has no usable sensor.
         """
-        keep = self.keep if keep is None else _checked_keep(keep, len(self.inputs.sensors))
+        keep = self.keep if keep is None else self._checked_keep(keep)
         stack = self.inputs(inputs, present)
-        alive, sensor = stack.alive, stack.sensor.expand(stack.alive.shape)
-        if self.validate and not torch.compiler.is_compiling():
-            _refuse_blind(alive)
+        eager = not torch.compiler.is_compiling()
+        if self.validate and eager:
+            _refuse_blind(stack.alive)
         record = Trace(self.inputs.sensors)
-        fused_maps = []
-        tokens, size, prior = stack.tokens, stack.size, None
-        for stage, fusion in enumerate(self.fusion):
-            if stage > 0:
-                maps = _to_maps(tokens, size)
-                flat, size = self.encoder.patch_embed(stage, maps)
-                tokens = flat.unflatten(0, alive.shape)
-            features = self.encoder.blocks(stage, tokens.flatten(0, 1), size).unflatten(0, alive.shape)
-            fused = self._compacted(fusion(features, size, alive, keep[stage], prior))
-            fused_maps.append(fused.fused.transpose(1, 2).unflatten(2, size))
-            kept = torch.where(fused.index >= 0, sensor.gather(1, fused.index.clamp_min(0)), -1)
-            if trace:
-                shown = torch.where(alive, sensor, -1)
-                record.stages.append(StageTrace(fused.score, shown, kept, fused.weight))
-            tokens, alive, sensor, prior = fused.survivors, fused.index >= 0, kept, fused.weight
-        logits = resize(self.head(fused_maps), stack.frame)
+        if self.flow == "merged":
+            maps = merged(self.encoder, self.merge, self.fusion, stack, keep, scores, record)
+        else:
+            compact = self.compact and eager and not self.training
+            maps = separate(self.encoder, self.fusion, stack, keep, scores, record, compact)
+        logits = resize(self.head(maps), stack.frame)
         return (logits, record) if trace else logits
 
-    def _compacted(self, fused: Fused) -> Fused:
-        if not self.compact or self.training or torch.compiler.is_compiling():
-            return fused
-        used = max([1, *(fused.index >= 0).sum(1).tolist()])
-        return fused._replace(
-            survivors=fused.survivors[:, :used], index=fused.index[:, :used], weight=fused.weight[:, :used]
-        )
+    def _checked_keep(self, keep: Sequence[int] | None) -> tuple[int, ...]:
+        most, is_merged = len(self.inputs.sensors), self.flow == "merged"
+        if keep is None:
+            return default_keep(most, self.flow)
+        numbers = list(keep) if isinstance(keep, Sequence) else []
+        lows = [0 if is_merged and stage > 0 else 1 for stage in range(STAGES)]
+        whole = all(isinstance(k, int) and not isinstance(k, bool) for k in numbers)
+        if len(numbers) != STAGES or not whole or any(k < low for k, low in zip(numbers, lows, strict=True)):
+            least = ", the first at least 1, the others at least 0" if is_merged else " of at least 1"
+            raise ValueError(f"EGFormer: keep must be {STAGES} integers{least}, got {keep!r}")
+        if is_merged and any(numbers[i] == 0 < numbers[i + 1] for i in range(1, STAGES - 1)):
+            raise ValueError(f"EGFormer: keep must not return from 0, where nothing survives, got {keep!r}")
+        built = getattr(self, "keep", numbers)
+        if is_merged and any(ours == 0 < asked for ours, asked in zip(built[1:], numbers[1:], strict=True)):
+            raise ValueError(
+                f"EGFormer: keep {keep!r} asks for survivors at a stage that was built without, keep {list(built)}"
+            )
+        return tuple(min(k, most) for k in numbers)
+
+    @property
+    def scored_channels(self) -> int | None:
+        """Channels of the tokens that the first scored stage reads; None where there is nothing to choose."""
+        return None if self.inputs.early_fusion else self.encoder.config.dims[0]
 
     def train(self, mode: bool = True) -> EGFormer:
         """As nn.Module.train. Raises RuntimeError, and changes nothing, where fuse_ made it a model for inference."""
@@ -185,6 +222,8 @@ class EGFormer(nn.Module):
         """Groups for an optimizer: encoder or head, with weight decay or (vectors, sensor embedding) without."""
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
             part = "encoder" if name.startswith(("encoder.", "inputs.")) else "head"
             decayed = parameter.dim() > 1 and not name.endswith("sensor_embedding")
             groups.setdefault((part, decayed), []).append(parameter)
@@ -206,6 +245,7 @@ class EGFormer(nn.Module):
         """
         config, weights = saving.load(folder)
         fused = bool(config.pop("fused", False))
+        config.setdefault("flow", "separate")  # checkpoints older than the choice
         model = saving.build(cls, config, folder)
         if fused:
             model.eval().fuse_()
@@ -220,20 +260,6 @@ def _channels_of(modalities: Sequence[str] | Mapping[str, int]) -> dict[str, int
     if isinstance(modalities, str) or len(set(names)) < len(names):
         raise ValueError(f"EGFormer: modalities must be different names in a list, got {modalities!r}")
     return dict.fromkeys(names, 3)
-
-
-def _to_maps(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, K, N, C) -> (B * K, C, h, w), a view."""
-    return tokens.flatten(0, 1).unflatten(1, size).permute(0, 3, 1, 2)
-
-
-def _checked_keep(keep: Sequence[int] | None, modalities: int) -> tuple[int, ...]:
-    if keep is None:
-        return default_keep(modalities)
-    numbers = list(keep) if isinstance(keep, Sequence) else []
-    if len(numbers) != STAGES or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in numbers):
-        raise ValueError(f"EGFormer: keep must be {STAGES} integers of at least 1, got {keep!r}")
-    return tuple(min(k, modalities) for k in keep)
 
 
 def _refuse_blind(alive: Tensor) -> None:

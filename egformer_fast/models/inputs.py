@@ -1,7 +1,8 @@
 """SensorInputs: from a dict of sensor images to one stack of tokens, with missing and broken sensors marked.
 
 alive[b,m]  = sensor given, present[b,m], and its input all finite; other images are replaced by zeros
-tokens[b,m] = patch_embed_1(image[b,m]) + sensor_embedding[m]         (B, S, N, C), S sensors given in this call
+tokens[b,m] = patch_embed_m(image[b,m])       (B, S, N, C), S sensors given in this call; where sensors share a patch
+              embedding ("separate"), + sensor_embedding[m]
 """
 
 from __future__ import annotations
@@ -33,23 +34,29 @@ class SensorInputs(nn.Module):
     """The first patch embedding for each kind of sensor, and a learned vector that says which sensor a map is.
 
     modalities: name -> channels. early_fusion: all channels are stacked into one sensor named "stacked"; a missing
-    sensor's channels are zeros then.
+    sensor's channels are zeros then. own_stems: every sensor has a patch embedding of its own, whose bias is that
+    vector; else sensors of three or one channels share the encoder's.
     """
 
-    sensor_embedding: nn.Parameter
+    sensor_embedding: nn.Parameter | None
 
-    def __init__(self, modalities: dict[str, int], encoder: MixVisionTransformer, early_fusion: bool) -> None:
+    def __init__(
+        self, modalities: dict[str, int], encoder: MixVisionTransformer, early_fusion: bool, own_stems: bool
+    ) -> None:
         super().__init__()
         _check_modalities(modalities)
-        self.modalities, self.early_fusion = modalities, early_fusion
+        self.modalities, self.early_fusion, self.own_stems = modalities, early_fusion, own_stems
         sensors = {STACKED: sum(modalities.values())} if early_fusion else modalities
         self.sensors = tuple(sensors)
+        if own_stems:  # only the start of every stem
+            encoder.get_submodule("patch_embed1").requires_grad_(False)
         # The encoder is a sibling module: a plain tuple keeps its parameters from being registered twice.
         self._encoder = (encoder,)
         self.stems = nn.ModuleDict(
-            {name: encoder.new_stem(count) for name, count in sensors.items() if count not in (1, 3)}
+            {name: encoder.new_stem(count) for name, count in sensors.items() if own_stems or count not in (1, 3)}
         )
-        self.sensor_embedding = nn.Parameter(torch.zeros(len(sensors), encoder.config.dims[0]))
+        embedding = None if own_stems else nn.Parameter(torch.zeros(len(sensors), encoder.config.dims[0]))
+        self.register_parameter("sensor_embedding", embedding)
 
     def restart_stems(self, names: Iterable[str] | None = None) -> None:
         """Start the own patch embeddings of these sensors (None: of all) from the shared one: call it after loading
@@ -71,7 +78,8 @@ class SensorInputs(nn.Module):
             images, columns = {STACKED: self._stacked(images, first)}, [0]
             alive = alive.any(1, keepdim=True)
         tokens, size = self._embed(images)
-        tokens = tokens + _take(self.sensor_embedding, 0, columns).unsqueeze(1)
+        if self.sensor_embedding is not None:
+            tokens = tokens + _take(self.sensor_embedding, 0, columns).unsqueeze(1)
         sensors = torch.arange(len(self.sensors), device=tokens.device)
         return Stack(tokens, alive, _take(sensors, 0, columns), size, frame)
 
@@ -106,9 +114,9 @@ class SensorInputs(nn.Module):
         given = [name for name in self.modalities if name in inputs]
         if not given:
             raise ValueError(f"EGFormer: inputs is empty; give at least one of {list(self.modalities)}")
-        first = inputs[given[0]]
+        first, dtype = inputs[given[0]], next(self._encoder[0].parameters()).dtype
         for name in given:
-            _check_image(name, inputs[name], self.modalities[name], first, self.sensor_embedding.dtype)
+            _check_image(name, inputs[name], self.modalities[name], first, dtype)
         if present is not None:
             wanted = (first.shape[0], len(self.modalities))
             mask = isinstance(present, Tensor) and present.dtype == torch.bool

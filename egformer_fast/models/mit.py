@@ -220,13 +220,16 @@ class MixVisionTransformer(nn.Module):
     def start_stem(self, stem: nn.Module) -> None:
         """Copy the encoder's first patch embedding into `stem`, in place.
 
-        Channel j of n gets colour j mod 3 times 3 / n, so that the response keeps its size.
+        Channel j of n gets colour j mod 3 times 3 / n, so that the response keeps its size; a single channel gets the
+        sum of the three, as if it were repeated.
         """
         own = self.get_submodule("patch_embed1")
         assert isinstance(own, PatchEmbed) and isinstance(stem, PatchEmbed)
         channels = stem.proj.in_channels
         colours = torch.arange(channels, device=own.proj.weight.device) % 3
-        stem.load_state_dict({**own.state_dict(), "proj.weight": own.proj.weight[:, colours] * (3.0 / channels)})
+        weight = own.proj.weight
+        started = weight.sum(1, keepdim=True) if channels == 1 else weight[:, colours] * (3.0 / channels)
+        stem.load_state_dict({**own.state_dict(), "proj.weight": started})
 
 
 def _init_weights(module: nn.Module) -> None:

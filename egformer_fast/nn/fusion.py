@@ -63,10 +63,17 @@ class ModalFusion(nn.Module):
         present: Tensor | None = None,
         keep: int | None = None,
         prior: Tensor | None = None,
+        score: Tensor | None = None,
+        query: Tensor | None = None,
     ) -> Fused:
-        """x: (B, M, N, C) with N = size[0] * size[1]; present: (B, M) bool or None; prior: (B, M), dtype of score."""
-        score = self.score(x, present)
+        """x: (B, M, N, C) with N = size[0] * size[1]; present: (B, M) bool or None; prior: (B, M), dtype of score.
+
+        score: (B, M), taken in place of the module's own. query: (B, N, C), a stream that attends to the survivors in
+        place of their sum; `fused` is the stream then.
+        """
+        score = self.score(x, present) if score is None else score
         evidence = score if prior is None else score * prior
         survivors, fused, index, weight = self.drop(x, evidence, present, keep)
+        fused = fused if query is None else query
         fused = fused + self.attention(fused, survivors, size, index, weight)
         return Fused(survivors, fused, index, weight, score)

@@ -34,11 +34,16 @@ class ModalDropping(nn.Module):
         self.keep, self.threshold, self.rank, self.gumbel = keep, threshold, rank, gumbel
 
     def forward(
-        self, x: Tensor, score: Tensor, present: Tensor | None = None, keep: int | None = None
+        self,
+        x: Tensor,
+        score: Tensor,
+        present: Tensor | None = None,
+        keep: int | None = None,
+        gather: bool = True,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x: (B, M, N, C), score: (B, M) -> (survivors, fused, index, weight) of modality_drop."""
         keep = min(self.keep if keep is None else keep, x.shape[1])
-        return modality_drop(x, score, keep, present, self._priority(score), self.threshold, self.rank)
+        return modality_drop(x, score, keep, present, self._priority(score), self.threshold, self.rank, gather)
 
     def _priority(self, score: Tensor) -> Tensor | None:
         if not self.training or self.gumbel == 0.0:

@@ -11,7 +11,11 @@ from egformer_fast.models import egformer_b0
 MODALITIES = {"rgb": 3, "sar": 1, "stokes": 5}
 
 
-@pytest.mark.parametrize("options", [{}, {"early_fusion": True}, {"rank": "batch", "gumbel": 1.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"early_fusion": True}, {"rank": "batch", "gumbel": 1.0, "flow": "separate"}, {"keep": (2, 1, 1, 0)}],
+    ids=str,
+)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("given", [["rgb", "sar", "stokes"], ["sar", "stokes"]], ids=str)
 def test_everything_stays_on_the_device_of_the_inputs(options, training, given):
@@ -22,7 +26,8 @@ def test_everything_stays_on_the_device_of_the_inputs(options, training, given):
     present = torch.ones(2, 3, dtype=torch.bool, device="meta")
     logits, trace = model(inputs, present, trace=True)
     assert logits.shape == (2, 5, 64, 96)
-    tables = [trace.score_table(3), trace.weight_table(0), trace.kept_mask(1)]
+    last = len(trace.stages) - 1
+    tables = [trace.score_table(last), trace.weight_table(0), trace.kept_mask(last)]
     assert all(t.device.type == "meta" for t in (logits, *tables))
     if training:
         logits.sum().backward()

@@ -1,4 +1,4 @@
-"""EGFormer: any subset of sensors, any size, what the Trace says, SegFormer as its one-sensor case."""
+"""EGFormer in both flows: any subset of sensors, any size, what the Trace says, SegFormer as its one-sensor case."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ import torch
 from torch.nn import functional as F
 
 from egformer_fast.models import EGFormer, default_keep, egformer_b0
+from egformer_fast.models.flow import FLOWS
 
 NAMES = ("rgb", "depth", "event", "lidar")
+# One stream; survivors beside it; every sensor through the encoder.
+SHAPES = [{}, {"keep": (3, 2, 1, 1)}, {"flow": "separate"}]
+shapes = pytest.mark.parametrize("options", SHAPES, ids=["merged", "beside", "separate"])
 
 
 def small(modalities=NAMES, **options) -> EGFormer:
-    """B0 with every silent part woken: proj and the sensor embedding start at zero."""
+    """B0 with every silent part woken: proj and the sensor embedding start at zero, and stems are alike."""
     model = egformer_b0(num_classes=5, modalities=modalities, **{"drop_path": 0.0, "dropout": 0.0, **options}).eval()
     with torch.no_grad():
-        model.inputs.sensor_embedding.normal_()
+        if model.inputs.sensor_embedding is not None:
+            model.inputs.sensor_embedding.normal_()
+        for stem in model.inputs.stems.values():
+            stem.norm.bias.normal_()
         for fusion in model.fusion:
             fusion.attention.proj.weight.normal_(std=0.1)
     return model
@@ -35,12 +42,14 @@ def close(a, b):
     ("modalities", "keep"), [(1, (1, 1, 1, 1)), (2, (2, 1, 1, 1)), (4, (3, 2, 1, 1)), (8, (4, 2, 1, 1))]
 )
 def test_default_keep(modalities, keep):
-    assert default_keep(modalities) == keep
+    assert default_keep(modalities, "separate") == keep
+    assert default_keep(modalities) == (modalities, 0, 0, 0)
 
 
 @torch.inference_mode()
-def test_absent_key_masked_sensor_and_nan_sensor_are_the_same():
-    model, inputs = small(), frame()
+@shapes
+def test_absent_key_masked_sensor_and_nan_sensor_are_the_same(options):
+    model, inputs = small(**options), frame()
     absent = {name: image for name, image in inputs.items() if name != "depth"}
     expected, expected_trace = model(absent, trace=True)
     present = torch.tensor([[True, False, True, True]] * 2)
@@ -55,8 +64,9 @@ def test_absent_key_masked_sensor_and_nan_sensor_are_the_same():
 
 
 @torch.inference_mode()
-def test_sensors_are_missing_per_sample():
-    model, inputs = small(), frame()
+@shapes
+def test_sensors_are_missing_per_sample(options):
+    model, inputs = small(**options), frame()
     present = torch.tensor([[True, False, False, True], [False, True, True, True]])
     together = model(inputs, present)
     for b in range(2):
@@ -65,23 +75,26 @@ def test_sensors_are_missing_per_sample():
 
 
 @torch.inference_mode()
-def test_order_of_the_dict_does_not_matter():
-    model, inputs = small(), frame()
+@shapes
+def test_order_of_the_dict_does_not_matter(options):
+    model, inputs = small(**options), frame()
     assert torch.equal(model(inputs), model(dict(reversed(inputs.items()))))
 
 
 @torch.inference_mode()
+@shapes
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 96), (100, 36)])
-def test_any_size(size):
-    logits = small()(frame(batch=1, size=size))
+def test_any_size(size, options):
+    logits = small(**options)(frame(batch=1, size=size))
     assert logits.shape == (1, 5, *size)
     assert logits.isfinite().all()
 
 
 @torch.inference_mode()
-def test_one_sensor_is_segformer():
+@pytest.mark.parametrize("flow", FLOWS)
+def test_one_sensor_is_segformer(flow):
     """A fresh model (proj and sensor embedding at zero): encoder, head, upsampling and nothing else."""
-    model = egformer_b0(5, ["rgb"]).eval()
+    model = egformer_b0(5, ["rgb"], flow=flow).eval()
     image = torch.randn(2, 3, 64, 96)
     expected = F.interpolate(model.head(model.encoder(image)), (64, 96), mode="bilinear", align_corners=False)
     close(model({"rgb": image}), expected)
@@ -89,35 +102,38 @@ def test_one_sensor_is_segformer():
 
 @torch.inference_mode()
 def test_one_channel_is_repeated_and_other_counts_have_their_own_stem():
-    model = small({"rgb": 3, "sar": 1, "stokes": 5}, keep=(3, 3, 3, 3))
+    model = small({"rgb": 3, "sar": 1, "stokes": 5}, keep=(3, 3, 3, 3), flow="separate")
     assert set(model.inputs.stems) == {"stokes"}
     inputs = {"rgb": torch.randn(1, 3, 64, 64), "sar": torch.randn(1, 1, 64, 64), "stokes": torch.randn(1, 5, 64, 64)}
     assert model(inputs).shape == (1, 5, 64, 64)
-    other = small({"rgb": 3, "sar": 3, "stokes": 5}, keep=(3, 3, 3, 3))
+    other = small({"rgb": 3, "sar": 3, "stokes": 5}, keep=(3, 3, 3, 3), flow="separate")
     other.load_state_dict(model.state_dict())
     close(model(inputs), other({**inputs, "sar": inputs["sar"].expand(-1, 3, -1, -1)}))
 
 
 def test_own_stem_starts_from_the_shared_one():
     """An image that shows the same in every channel gives the same tokens through either."""
-    model = egformer_b0(5, {"rgb": 3, "stokes": 6})
+    model = egformer_b0(5, {"rgb": 3, "stokes": 6, "sar": 1})
     with torch.no_grad():
         model.encoder.patch_embed1.proj.weight.normal_()
         model.inputs.restart_stems()
     gray = torch.randn(1, 1, 64, 64)
     shared, _ = model.encoder.patch_embed(0, gray.expand(-1, 3, -1, -1))
-    own, _ = model.encoder.patch_embed(0, gray.expand(-1, 6, -1, -1), model.inputs.stems["stokes"])
-    close(own, shared)
+    for name, channels in (("rgb", 3), ("stokes", 6), ("sar", 1)):
+        own, _ = model.encoder.patch_embed(0, gray.expand(-1, channels, -1, -1), model.inputs.stems[name])
+        close(own, shared)
 
 
 @torch.inference_mode()
-def test_trace_tells_sensors_not_slots():
-    model, inputs = small(), frame(batch=3)
+@shapes
+def test_trace_tells_sensors_not_slots(options):
+    model, inputs = small(threshold=0.0, **options), frame(batch=3)
     present = torch.tensor([[True] * 4, [False, True, True, True], [False, True, False, False]])
     _, trace = model(inputs, present, trace=True)
     assert trace.modalities == NAMES
     alive, prior = present, torch.ones(3, 4)
-    for stage, keep in enumerate((3, 2, 1, 1)):
+    assert len(trace.stages) == model.stages == (4 if options else 1)
+    for stage, keep in enumerate(model.keep[: model.stages]):
         kept = trace.kept_mask(stage)
         assert not (kept & ~alive).any(), "kept a sensor that an earlier stage had dropped"
         assert kept.sum(1).tolist() == [min(keep, int(count)) for count in alive.sum(1)]
@@ -134,18 +150,19 @@ def test_trace_tells_sensors_not_slots():
 
 
 @torch.inference_mode()
-def test_keep_can_change_per_call():
-    model, inputs = small(), frame()
+@pytest.mark.parametrize("flow", FLOWS)
+def test_keep_can_change_per_call(flow):
+    model, inputs = small(keep=(3, 2, 1, 1), flow=flow, threshold=0.0), frame()
     _, trace = model(inputs, keep=(4, 4, 3, 2), trace=True)
     assert [int(trace.kept_mask(stage).sum(1)[0]) for stage in range(4)] == [4, 4, 3, 2]
-    wide = small(keep=(4, 4, 3, 2))
+    wide = small(keep=(4, 4, 3, 2), flow=flow, threshold=0.0)
     wide.load_state_dict(model.state_dict())
     assert torch.equal(wide(inputs), model(inputs, keep=(4, 4, 3, 2)))
 
 
 @torch.inference_mode()
 def test_compact_cuts_padded_slots_only():
-    model, inputs = small(threshold=0.99), frame()
+    model, inputs = small(threshold=0.99, flow="separate"), frame()
     present = torch.tensor([[True, False, True, True], [True, False, False, True]])
     expected = model(inputs, present)
     model.compact = True
@@ -156,14 +173,16 @@ def test_compact_cuts_padded_slots_only():
 
 
 @torch.inference_mode()
-def test_batch_rank_keeps_the_same_for_all():
-    _, trace = small(rank="batch")(frame(batch=4), trace=True)
-    for stage in range(4):
+@shapes
+def test_batch_rank_keeps_the_same_for_all(options):
+    _, trace = small(rank="batch", threshold=0.0, **options)(frame(batch=4), trace=True)
+    for stage in range(len(trace.stages)):
         assert (trace.kept_mask(stage) == trace.kept_mask(stage)[:1]).all()
 
 
-def test_fuse_gives_equal_logits():
-    model = small().double()
+@shapes
+def test_fuse_gives_equal_logits(options):
+    model = small(**options).double()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()
@@ -179,31 +198,37 @@ def test_fuse_gives_equal_logits():
     assert not any(module.training for module in model.modules())
 
 
-def test_every_parameter_gets_a_gradient_and_a_group():
-    model = small({"rgb": 3, "depth": 1, "stokes": 5}).train()
+@shapes
+def test_every_parameter_gets_a_gradient_and_a_group(options):
+    model = small({"rgb": 3, "depth": 1, "stokes": 5}, **options).train()
     inputs = {"rgb": torch.randn(2, 3, 64, 64), "depth": torch.randn(2, 1, 64, 64), "stokes": torch.randn(2, 5, 64, 64)}
     model(inputs).square().mean().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, p in learning.items() if p.grad is None] == []
+    still = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert all(name.startswith("encoder.patch_embed1.") for name in still), "more than the start of the stems"
     groups = model.parameter_groups(0.01)
     grouped = [id(p) for group in groups for p in group["params"]]
-    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+    assert sorted(grouped) == sorted(id(p) for p in learning.values())
     decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
-    matrices = {id(p) for p in model.parameters() if p.dim() > 1}
+    matrices = {id(p) for p in learning.values() if p.dim() > 1}
     assert decayed == matrices - {id(model.inputs.sensor_embedding)}
 
 
-def test_a_dead_sensor_does_not_blow_up_the_first_gradients():
+@shapes
+def test_a_dead_sensor_does_not_blow_up_the_first_gradients(options):
     """Fresh weights, a sensor that reads zeros: LayerNorm of a zero token would multiply gradients by a thousand."""
-    model, inputs = egformer_b0(5, NAMES).train(), frame()
+    model, inputs = egformer_b0(5, NAMES, **options).train(), frame()
     inputs["lidar"] = torch.zeros_like(inputs["lidar"])
-    model(inputs, keep=(4, 4, 4, 4)).square().mean().backward()
-    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    model(inputs, keep=model.widest).square().mean().backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
     assert norm < 1e3, f"gradient norm {norm}"
 
 
-def test_early_fusion_is_one_stacked_sensor():
-    model = small({"s2": 3, "s1": 1}, early_fusion=True)
-    assert model.keep == (1, 1, 1, 1)
+@pytest.mark.parametrize(("flow", "keep"), [("merged", (1, 0, 0, 0)), ("separate", (1, 1, 1, 1))])
+def test_early_fusion_is_one_stacked_sensor(flow, keep):
+    model = small({"s2": 3, "s1": 1}, early_fusion=True, flow=flow)
+    assert model.keep == keep
     assert model.inputs.stems["stacked"].proj.weight.shape[1] == 4
     s2, s1 = torch.randn(2, 3, 64, 64), torch.randn(2, 1, 64, 64)
     with torch.inference_mode():
@@ -214,16 +239,18 @@ def test_early_fusion_is_one_stacked_sensor():
         assert not torch.equal(zeros, logits)
 
 
-def test_export_and_fullgraph():
-    model, inputs = small(), frame(batch=1)
+@shapes
+def test_export_and_fullgraph(options):
+    model, inputs = small(**options), frame(batch=1)
     with torch.no_grad():
         expected = model(inputs)
         close(torch.export.export(model, (inputs,)).module()(inputs), expected)
         close(torch.compile(model, fullgraph=True, backend="aot_eager")(inputs), expected)
 
 
-def test_export_for_any_batch_and_size():
-    model = small(("rgb", "depth"), keep=(2, 2, 1, 1))
+@shapes
+def test_export_for_any_batch_and_size(options):
+    model = small(("rgb", "depth"), **options)
     model.validate = False
     batch, height, width = (torch.export.Dim(name, min=low, max=8) for name, low in (("b", 1), ("h", 3), ("w", 3)))
     shape = dict.fromkeys(("rgb", "depth"), {0: batch, 2: 32 * height, 3: 32 * width})

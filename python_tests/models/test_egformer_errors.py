@@ -57,15 +57,29 @@ def test_an_image_of_another_dtype_is_named(dtype):
 
 @pytest.mark.parametrize("keep", [(1,), (2, 1, 1), (2, 1, 1, 1, 5), (2.0, 1, 1, 1), 2], ids=str)
 def test_keep_of_a_call_is_checked(keep):
-    with pytest.raises(ValueError, match=r"keep must be 4 integers of at least 1, got"):
+    with pytest.raises(ValueError, match=r"keep must be 4 integers, the first at least 1, the others at least 0, got"):
         small()(frame(), keep=keep)
+    with pytest.raises(ValueError, match=r"keep must be 4 integers of at least 1, got"):
+        egformer_b0(5, NAMES, flow="separate").eval()(frame(), keep=keep)
+
+
+def test_survivors_beside_the_stream_need_modules_that_were_built():
+    model = egformer_b0(5, NAMES, keep=(4, 2, 0, 0)).eval()
+    with pytest.raises(
+        ValueError, match=r"keep \(4, 2, 1, 0\) asks for survivors at a stage .* built without, keep \[4, 2, 0, 0\]"
+    ):
+        model(frame(), keep=(4, 2, 1, 0))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep": (3, 2, 1)}, r"keep must be 4 integers of at least 1, got \(3, 2, 1\)"),
-        ({"keep": (3, 2, 1, 0)}, "keep must be 4 integers"),
+        ({"keep": (3, 2, 1)}, r"keep must be 4 integers, the first at least 1, the others at least 0, got \(3, 2, 1\)"),
+        ({"keep": (0, 0, 0, 0)}, "keep must be 4 integers, the first at least 1"),
+        ({"keep": (3, 0, 1, 0)}, "keep must not return from 0, where nothing survives, got"),
+        ({"keep": (3, 2, 1), "flow": "separate"}, r"keep must be 4 integers of at least 1, got \(3, 2, 1\)"),
+        ({"keep": (3, 2, 1, 0), "flow": "separate"}, "keep must be 4 integers"),
+        ({"flow": "late"}, "unknown flow 'late'; one of merged, separate"),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"modalities": []}, "1 to 16 modalities, got 0"),
         ({"modalities": {"rgb": 0}}, "modality 'rgb' must have at least 1 channel, got 0"),

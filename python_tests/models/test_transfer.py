@@ -14,8 +14,9 @@ EMBEDDING = "inputs.sensor_embedding"
 
 def model(modalities: list[str] | dict[str, int], classes: int = 3, seed: int = 0, **options: object) -> EGFormer:
     torch.manual_seed(seed)
-    made = egformer_b0(classes, modalities, **options)  # type: ignore[arg-type]
-    torch.nn.init.normal_(made.inputs.sensor_embedding)
+    made = egformer_b0(classes, modalities, **{"flow": "separate", **options})  # type: ignore[arg-type]
+    if made.inputs.sensor_embedding is not None:
+        torch.nn.init.normal_(made.inputs.sensor_embedding)
     return made
 
 
@@ -50,6 +51,21 @@ def test_an_own_patch_embedding_starts_from_what_was_loaded(tmp_path: Path) -> N
     stokes, sar = (target.inputs.stems[name].proj.weight for name in ("stokes", "sar"))
     torch.testing.assert_close(stokes, shared.repeat(1, 2, 1, 1) / 2)
     assert torch.equal(sar, source.inputs.stems["sar"].proj.weight)
+
+
+def test_stems_of_the_merged_flow_go_by_name(tmp_path: Path) -> None:
+    source, target = (
+        model(names, seed=n, flow="merged") for n, names in enumerate((["rgb", "depth"], ["lidar", "rgb"]))
+    )
+    torch.nn.init.normal_(source.inputs.stems["rgb"].proj.weight)
+    source.save_pretrained(tmp_path)
+    fresh = load_egformer(target, tmp_path)
+    assert fresh == [f"inputs.stems.lidar.{name}" for name in ("proj.weight", "proj.bias", "norm.weight", "norm.bias")]
+    rgb, lidar = (target.inputs.stems[name].proj.weight for name in ("rgb", "lidar"))
+    assert torch.equal(rgb, source.inputs.stems["rgb"].proj.weight)
+    assert torch.equal(lidar, source.encoder.get_parameter("patch_embed1.proj.weight"))
+    with pytest.raises(ValueError, match="found flow 'merged', wanted 'separate'"):
+        load_egformer(model(["rgb"]), tmp_path)
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
