@@ -102,7 +102,7 @@ class EGFormer(nn.Module):
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "num_classes": num_classes,
-            "modalities": channels,
+            "modalities": dict(channels),
             "keep": list(self.keep),
             "threshold": threshold,
             "rank": rank,
@@ -209,6 +209,28 @@ class EGFormer(nn.Module):
             self.head.refuse_training()
         super().train(mode)
         return self
+
+    def add_modality(self, name: str, channels: int = 3) -> EGFormer:
+        """Add a modality to a trained model, in place, as the last one; its weights elsewhere stay as they are.
+
+        It costs its patch embedding alone (in "separate", for three or one channels, a vector), which is to be trained;
+        an optimizer made before does not know it. Where all modalities are kept, all still are.
+
+        Raises:
+            ValueError: the name or the channels are wrong, or all channels go into one sensor (early fusion).
+        """
+        if self.inputs.early_fusion:
+            raise ValueError("EGFormer.add_modality: early fusion has one patch embedding for all channels together")
+        if name in self.modalities:
+            raise ValueError(f"EGFormer.add_modality: there is a modality {name!r} already in {list(self.modalities)}")
+        before = len(self.modalities)
+        self.inputs.add(name, channels)
+        self.keep = tuple(k + 1 if k == before else k for k in self.keep)
+        choices = [self.merge, *self.fusion] if self.merge is not None else list(self.fusion)
+        for module, k in zip(choices, [k for k in self.keep if k > 0], strict=True):
+            module.drop.keep = k
+        self.config |= {"modalities": dict(self.modalities), "keep": list(self.keep)}
+        return self.train(self.training)
 
     def fuse_(self) -> EGFormer:
         """Fold the head's projections, fusion convolution and BatchNorm into one matrix a level, in place.

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from egformer_fast.models import EGFormer, default_keep, egformer_b0
 from egformer_fast.models.flow import FLOWS
+from egformer_fast.models.inputs import all_finite
 
 NAMES = ("rgb", "depth", "event", "lidar")
 # One stream; survivors beside it; every sensor through the encoder.
@@ -61,6 +62,13 @@ def test_absent_key_masked_sensor_and_nan_sensor_are_the_same(options):
     broken = {**inputs, "depth": inputs["depth"].clone()}
     broken["depth"][:, 1, 3, 5] = math.nan
     close(model(broken), expected)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 3.4e38])
+def test_one_value_that_is_not_finite_is_seen(value):
+    image = torch.randn(3, 2, 32, 32)
+    image[1, 1, 31, 0] = value
+    assert all_finite(image).tolist() == [True, math.isfinite(value), True]
 
 
 @torch.inference_mode()
