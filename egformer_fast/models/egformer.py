@@ -24,7 +24,7 @@ from egformer_fast.models.inputs import SensorInputs
 from egformer_fast.models.mit import MIT_CONFIGS, STAGES, MixVisionTransformer
 from egformer_fast.models.resize import resize
 from egformer_fast.models.trace import Trace
-from egformer_fast.nn import ModalFusion, ModalMerge
+from egformer_fast.nn import ModalDropping, ModalFusion, ModalMerge
 
 MERGED_THRESHOLD = 0.2
 
@@ -226,9 +226,9 @@ class EGFormer(nn.Module):
         before = len(self.modalities)
         self.inputs.add(name, channels)
         self.keep = tuple(k + 1 if k == before else k for k in self.keep)
-        choices = [self.merge, *self.fusion] if self.merge is not None else list(self.fusion)
-        for module, k in zip(choices, [k for k in self.keep if k > 0], strict=True):
-            module.drop.keep = k
+        drops = [module for module in self.modules() if isinstance(module, ModalDropping)]
+        for drop, k in zip(drops, [k for k in self.keep if k > 0], strict=True):
+            drop.keep = k
         self.config |= {"modalities": dict(self.modalities), "keep": list(self.keep)}
         return self.train(self.training)
 

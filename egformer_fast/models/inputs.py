@@ -76,9 +76,9 @@ class SensorInputs(nn.Module):
         embedding."""
         _check_modalities({**self.modalities, name: channels})
         encoder = self._encoder[0]
-        start = encoder.get_submodule("patch_embed1").proj.weight  # type: ignore[union-attr]
+        start = next(encoder.parameters())
         if self.own_stems or channels not in (1, 3):
-            self.stems[name] = encoder.new_stem(channels).to(start.device, start.dtype)  # type: ignore[union-attr]
+            self.stems[name] = encoder.new_stem(channels).to(start)
         if self.sensor_embedding is not None:
             row = self.sensor_embedding.new_zeros(1, self.sensor_embedding.shape[1])
             self.sensor_embedding = nn.Parameter(torch.cat([self.sensor_embedding.detach(), row]))

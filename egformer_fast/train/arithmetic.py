@@ -6,19 +6,23 @@ import contextlib
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from egformer_fast.errors import ConfigError
+from egformer_fast.models import Trace
 from egformer_fast.train.build import make_optimizer
 from egformer_fast.train.config import Config
 from egformer_fast.train.distributed import Processes, exchanging_gradients
+from egformer_fast.train.objective import Objective
+from egformer_fast.train.sampling import Labelled
 
 AUTOCAST = {"none": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Arithmetic:
-    """The optimizer of a model that is on its device already.
+    """The optimizer of a model and an objective that are on their device already.
 
     Attributes:
         net: the model, or what wraps it so that gradients are averaged over the processes; train with it.
@@ -27,10 +31,10 @@ class Arithmetic:
         ConfigError: float16 without a GPU.
     """
 
-    def __init__(self, model: nn.Module, config: Config, place: Processes) -> None:
-        self.options, self.place = config.train, place
+    def __init__(self, model: nn.Module, objective: Objective, config: Config, place: Processes) -> None:
+        self.options, self.place, self.objective = config.train, place, objective
         self.net = exchanging_gradients(model, place)
-        self.optimizer = make_optimizer(model, config)
+        self.optimizer = make_optimizer(model, objective, config)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.dtype = AUTOCAST[config.train.autocast]
         if self.dtype is torch.float16 and place.device.type != "cuda":
@@ -41,6 +45,12 @@ class Arithmetic:
         """net(*inputs, **options) in the run's precision; default the net that is trained."""
         with torch.autocast(self.place.device.type, self.dtype, enabled=self.dtype is not None):
             return (self.net if net is None else net)(*inputs, **options)
+
+    def loss(
+        self, frames: Labelled, keep: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[Tensor, Trace, dict[str, float]]:
+        """The objective of a batch: (loss, Trace, values for the log)."""
+        return self.objective(self.predict, frames, keep, rng)  # type: ignore[no-any-return]
 
     def exchange(self, now: bool) -> contextlib.AbstractContextManager[None]:
         """Around a forward and a backward pass; gradients are exchanged once a step, in the last one."""

@@ -10,6 +10,7 @@ import torch
 
 from egformer_fast.data import FolderDataset, check_dataset
 from egformer_fast.data import transforms as tf
+from egformer_fast.data.random_degraded import RandomDegraded
 from egformer_fast.errors import ConfigError, DataError
 from egformer_fast.models import EGFormer, create_model
 from egformer_fast.train.config import Config, DataConfig
@@ -68,6 +69,8 @@ def make_transform(data: DataConfig, scale_key: str = "data.scale") -> tf.Compos
         steps.append(tf.RandomMissing(data.missing))
     if data.zeroed:
         steps.append(tf.RandomZeroed(data.zeroed))
+    if data.degraded:
+        steps.append(RandomDegraded(data.degraded))
     return tf.Compose(steps)
 
 
@@ -108,10 +111,13 @@ def _start_from(model: EGFormer, weights: Path) -> str:
     return "all weights loaded" if not fresh else f"loaded, but for {', '.join(fresh)}"
 
 
-def make_optimizer(model: Any, config: Config) -> torch.optim.AdamW:
-    """AdamW over model.parameter_groups; the peak learning rate of a group is its `peak_lr`."""
+def make_optimizer(model: Any, objective: torch.nn.Module, config: Config) -> torch.optim.AdamW:
+    """AdamW over model.parameter_groups and what the objective learns with; the peak learning rate of a group is its
+    `peak_lr`."""
     options = config.train
     groups = model.parameter_groups(options.weight_decay)
+    if own := list(objective.parameters()):
+        groups.append({"name": "objective", "params": own, "weight_decay": options.weight_decay})
     for group in groups:
         group["peak_lr"] = options.lr * (options.head_lr_factor if group["name"] == "head" else 1.0)
     return torch.optim.AdamW(groups, lr=options.lr, fused=True)

@@ -38,6 +38,9 @@ class DataConfig:
     zeroed: float = option(
         0.0, "probability that a sensor reads all zeros unannounced; one always lives", low=0, high=1
     )
+    degraded: float = option(
+        0.0, "probability that a sensor is degraded (noise, blur, exposure, ...); one always stays", low=0, high=1
+    )
     cache: bool = option(False, "keep decoded frames in memory")
     workers: int = option(0, "data loading processes; 0: load in the training process", low=0)
 
@@ -47,7 +50,12 @@ class ModelConfig:
     """None leaves the choice to the model (see egformer_fast.models.create_model)."""
 
     name: str = option("egformer_b0", "egformer_b0 to egformer_b5")
-    keep: list[int] | None = option(None, "sensors that survive each of the 4 stages", length=4, low=1)
+    flow: str | None = option(
+        None, "modalities meet before the first block, or go through the encoder apart", choices=["merged", "separate"]
+    )
+    keep: list[int] | None = option(
+        None, "sensors that each of the 4 stages keeps; merged: from the second on, beside the stream", length=4, low=0
+    )
     threshold: float | None = option(
         None, "also drop sensors that score below this share of the best one", low=0, high=1
     )
@@ -94,6 +102,15 @@ class TrainConfig:
     jaccard: float = option(0.0, "weight of a soft intersection-over-union loss beside the loss of a pixel", low=0)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.99)
     class_weights: list[float] | None = option(None, "weight of each class in the loss", low=0)
+    subsets: float = option(
+        0.0, "share of a batch that is seen again with a random part of its modalities", low=0, high=1
+    )
+    distil: float = option(
+        0.5, "share of what those learn that is the logits with all modalities, the rest is the label", low=0, high=1
+    )
+    score_loss: float = option(
+        0.0, "weight of what the scores should say: which modalities are degraded, how well each would do alone", low=0
+    )
     wider_keep: float = option(0.5, "probability that a step trains with a random wider keep", low=0, high=1)
     seed: int = option(0, "every random draw of the run follows from it", low=0)
     device: str = option("auto", "auto takes a GPU when there is one", choices=["auto", "cpu", "cuda"])

@@ -32,9 +32,11 @@ from egformer_fast.train.distributed import Processes
 from egformer_fast.train.diverged import DivergedError, NamedFrames
 from egformer_fast.train.ema import Ema
 from egformer_fast.train.log import RunLog
+from egformer_fast.train.objective import PARTS, Objective
 from egformer_fast.train.sampling import (
     BatchStream,
     TrainingFrames,
+    batch_rng,
     draw_keep,
     keep_rng,
     load_batches,
@@ -76,9 +78,9 @@ class Trainer:
         self.model = model.to(place.device)
         self.ema = None if options.ema is None else Ema(self.model, options.ema, options.ema_ramp)
         self.evaluated_model: Any = self.model if self.ema is None else self.ema.model
-        self.arithmetic = Arithmetic(self.model, config, place)
-        self.loss = make_loss(config, model.num_classes, train_set.ignore_index).to(place.device)
-        self.slots = 1 if config.model.early_fusion else len(model.modalities)
+        loss = make_loss(config, model.num_classes, train_set.ignore_index)
+        self.objective = Objective(options, loss, self.model, train_set.ignore_index).placed(place)
+        self.arithmetic = Arithmetic(self.model, self.objective, config, place)
         self.batches_per_epoch = len(train_set) // (options.batch_size * place.world)
         if self.batches_per_epoch == 0:
             raise ConfigError(
@@ -86,11 +88,9 @@ class Trainer:
                 f"than the {len(train_set)} frames of split {config.data.split!r}"
             )
         self.total_steps = max(1, options.epochs * self.batches_per_epoch // options.accumulate)
-        self.step = 0
-        self.evaluated_step = 0
+        self.step = self.evaluated_step = 0
         self.best: float | None = None
-        self.progress = 0.0
-        self._earlier_seconds = 0.0
+        self.progress = self._earlier_seconds = 0.0
         self._began = time.monotonic()
 
     def fit(self) -> bool:
@@ -121,7 +121,6 @@ class Trainer:
         return self._earlier_seconds + time.monotonic() - self._began
 
     def outcome(self) -> str:
-        """In words, for the end."""
         return "no evaluation yet" if self.best is None else f"best {self.config.eval.metric} {self.best:.4f}"
 
     def epoch(self, step: int) -> float:
@@ -146,8 +145,8 @@ class Trainer:
 
     def _loader(self) -> Iterator[dict[str, Any]]:
         options, place = self.config.train, self.place
-        start = self.step * options.accumulate
-        stream = BatchStream(len(self.train_set), options.batch_size, options.seed, start, place.rank, place.world)
+        order = len(self.train_set), options.batch_size, options.seed, self.step * options.accumulate
+        stream = BatchStream(*order, place.rank, place.world)
         return self.batches(TrainingFrames(self.train_set, options.seed), stream)
 
     def batches(self, frames: Any, stream: Any) -> Iterator[dict[str, Any]]:
@@ -159,7 +158,7 @@ class Trainer:
         options = self.config.train
         self.model.train()
         torch.manual_seed(step_seed(options.seed, self.step, self.place.rank))
-        keep = draw_keep(self.model.keep, self.slots, keep_rng(options.seed, self.step), options.wider_keep)
+        keep = draw_keep(self.model.keep, self.model.widest, keep_rng(options.seed, self.step), options.wider_keep)
         factor = lr_factor(options.schedule, self.progress, options.warmup)
         self.arithmetic.set_rate(factor)
         seen: list[NamedFrames] = []
@@ -185,10 +184,11 @@ class Trainer:
 
     def _backward(self, batch: dict[str, Any], keep: tuple[int, ...], number: int) -> dict[str, float]:
         """Add the gradients of batch `number` of this step; returns values for the log, "loss" among them."""
-        inputs, present, label = to_device(batch, self.place.device)
-        with self.arithmetic.exchange(number == self.config.train.accumulate - 1):
-            logits = self.arithmetic.predict(inputs, present, keep=keep)
-            return {"loss": self.descend(self.loss(logits, label), self.frames_of(batch))}
+        options, frames = self.config.train, to_device(batch, self.place.device)
+        rng = batch_rng(options.seed, self.step * options.accumulate + number, PARTS + self.place.rank)
+        with self.arithmetic.exchange(number == options.accumulate - 1):
+            loss, _, values = self.arithmetic.loss(frames, keep, rng)
+            return {"loss": self.descend(loss, self.frames_of(batch)), **values}
 
     def descend(self, loss: Tensor, seen: list[NamedFrames]) -> float:
         """Add a batch's gradients; returns its loss. seen: the frames that it depends on.
@@ -268,10 +268,11 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """What `resume` needs: tensors and plain values."""
         where = {"step": self.step, "evaluated_step": self.evaluated_step, "best": self.best, "seconds": self.seconds()}
-        where["world"] = self.place.world
         return {
             **where,
+            "world": self.place.world,
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             **self.arithmetic.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
         }
@@ -293,6 +294,7 @@ class Trainer:
         if world != self.place.world:  # steps would be of another size, and the schedule another one
             raise ConfigError(f"--resume: {self.output} was started with {world} process(es), found {self.place.world}")
         self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state.get("objective", {}))
         self.arithmetic.load_state_dict(state)
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])

@@ -9,7 +9,7 @@ step goes on to the same bits. Each draw has its own generator, numpy's default_
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -84,24 +84,37 @@ def load_batches(frames: Dataset[dict[str, Any]], stream: Any, workers: int, pin
     return iter(loader)
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """(inputs, present, label) of a batch."""
+class Labelled(NamedTuple):
+    """A batch to learn from: inputs {name: (B, C, H, W)}; present: (B, M) bool, a column a modality of the model;
+    label: (B, H, W) int64; degraded: (B, M) bool, what is known to be degraded, None where nothing is known."""
+
+    inputs: dict[str, Tensor]
+    present: Tensor
+    label: Tensor
+    degraded: Tensor | None = None
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> Labelled:
+    """A batch of a data set whose modalities are the model's, in their order."""
     inputs = {name: image.to(device, non_blocking=True) for name, image in batch["inputs"].items()}
-    return inputs, batch["present"].to(device), batch["label"].to(device, non_blocking=True)
+    degraded = batch["degraded"].to(device) if "degraded" in batch else None
+    return Labelled(inputs, batch["present"].to(device), batch["label"].to(device, non_blocking=True), degraded)
 
 
-def draw_keep(keep: Sequence[int], slots: int, rng: np.random.Generator, wider: float = 0.5) -> tuple[int, ...]:
+def draw_keep(
+    keep: Sequence[int], widest: Sequence[int], rng: np.random.Generator, wider: float = 0.5
+) -> tuple[int, ...]:
     """The keep to train one step with: `keep` itself, or with probability `wider` a random wider one.
 
-    A wider one draws keep[i] uniformly from keep[i] to what stage i-1 kept (`slots` before the first stage), so it
-    never increases. A score whose sensor is kept alone gets no gradient, since its weight is 1 whatever it is: only
-    beside rivals does it learn.
+    A wider one draws keep[i] uniformly from keep[i] to what stage i-1 kept, but no more than widest[i], so it never
+    increases. A score whose sensor is kept alone gets no gradient, since its weight is 1 whatever it is: only beside
+    rivals does it learn.
     """
     if rng.random() >= wider:
         return tuple(keep)
     drawn: list[int] = []
-    for smallest in keep:
-        most = drawn[-1] if drawn else slots
+    for smallest, largest in zip(keep, widest, strict=True):
+        most = min(drawn[-1], largest) if drawn else largest
         drawn.append(int(rng.integers(min(smallest, most), most + 1)))
     return tuple(drawn)
 
@@ -109,6 +122,11 @@ def draw_keep(keep: Sequence[int], slots: int, rng: np.random.Generator, wider: 
 def step_seed(seed: int, step: int, rank: int) -> int:
     """Seed for torch before a step: dropout, stochastic depth and Gumbel noise, which differ between ranks."""
     return int(np.random.SeedSequence((seed, step, TORCH + rank)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def batch_rng(seed: int, batch: int, purpose: int) -> np.random.Generator:
+    """The generator of one purpose in a batch, by its number in the run; purpose: like ORDER, plus the rank."""
+    return np.random.default_rng((seed, batch, purpose))
 
 
 def keep_rng(seed: int, step: int) -> np.random.Generator:

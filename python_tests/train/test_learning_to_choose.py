@@ -27,12 +27,13 @@ def scene(modalities: int, generator: torch.Generator) -> tuple[dict[str, Tensor
 
 def train(modalities: int) -> EGFormer:
     torch.manual_seed(0)
-    model = egformer_b0(2, [f"sensor{m}" for m in range(modalities)], gumbel=0.5, drop_path=0.0).train()
+    names = [f"sensor{m}" for m in range(modalities)]
+    model = egformer_b0(2, names, gumbel=0.5, drop_path=0.0, flow="separate").train()
     optimizer = torch.optim.AdamW(model.parameter_groups(0.01), lr=1e-3)
     generator = torch.Generator().manual_seed(1)
     for step in range(STEPS):
         inputs, label = scene(modalities, generator)
-        keep = draw_keep(model.keep, modalities, keep_rng(0, step))
+        keep = draw_keep(model.keep, model.widest, keep_rng(0, step))
         F.cross_entropy(model(inputs, keep=keep), label).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -67,25 +67,31 @@ def test_a_frame_draws_from_seed_epoch_and_index_alone() -> None:
 )
 def test_a_wider_keep_is_wider_and_never_increases(keep: tuple[int, ...], more: int, seed: int) -> None:
     slots = keep[0] + more
-    drawn = draw_keep(keep, slots, np.random.default_rng(seed), wider=1.0)
+    drawn = draw_keep(keep, (slots,) * 4, np.random.default_rng(seed), wider=1.0)
     assert all(low <= kept <= slots for low, kept in zip(keep, drawn, strict=True))
     assert list(drawn) == sorted(drawn, reverse=True)
 
 
 def test_keep_larger_than_the_slots_keeps_all() -> None:
-    assert draw_keep((4, 3, 1, 1), 1, np.random.default_rng(0), wider=1.0) == (1, 1, 1, 1)
+    assert draw_keep((4, 3, 1, 1), (1, 1, 1, 1), np.random.default_rng(0), wider=1.0) == (1, 1, 1, 1)
+
+
+def test_a_stage_that_keeps_nothing_apart_draws_nothing() -> None:
+    draws = {draw_keep((2, 1, 0, 0), (4, 4, 0, 0), keep_rng(0, step), wider=1.0) for step in range(200)}
+    assert {keep[0] for keep in draws} == {2, 3, 4} and {keep[1] for keep in draws} == {1, 2, 3, 4}
+    assert {keep[2:] for keep in draws} == {(0, 0)}
 
 
 def test_half_of_the_steps_use_the_configured_keep_and_the_others_spread_evenly() -> None:
-    draws = [draw_keep((3, 2, 1, 1), 4, keep_rng(0, step)) for step in range(4000)]
+    draws = [draw_keep((3, 2, 1, 1), (4, 4, 4, 4), keep_rng(0, step)) for step in range(4000)]
     # (3, 2, 1, 1) is also drawn as a "wider" one, with probability 1/2 (3 of 3, 4) · 1/2 (2 of 2, 3) · 1/2 (1 of 1, 2).
     assert Counter(draws)[3, 2, 1, 1] / 4000 == pytest.approx(0.5 + 0.5 / 8, abs=0.03)
-    wider = [draw_keep((3, 2, 1, 1), 4, keep_rng(1, step), wider=1.0) for step in range(4000)]
+    wider = [draw_keep((3, 2, 1, 1), (4, 4, 4, 4), keep_rng(1, step), wider=1.0) for step in range(4000)]
     assert Counter(drawn[0] for drawn in wider)[3] / 4000 == pytest.approx(1 / 2, abs=0.03)
     after_four = Counter(drawn[1] for drawn in wider if drawn[0] == 4)
     assert set(after_four) == {2, 3, 4}
     assert min(after_four.values()) / sum(after_four.values()) == pytest.approx(1 / 3, abs=0.04)
-    assert {draw_keep((3, 2, 1, 1), 4, keep_rng(2, step), wider=0.0) for step in range(50)} == {(3, 2, 1, 1)}
+    assert {draw_keep((3, 2, 1, 1), (4, 4, 4, 4), keep_rng(2, step), wider=0.0) for step in range(50)} == {(3, 2, 1, 1)}
 
 
 def test_step_seeds_differ_by_seed_step_and_rank_and_fit_torch() -> None:

@@ -82,6 +82,7 @@ class TwoConvs(nn.Module):
     def __init__(self, plain: bool = False) -> None:
         super().__init__()
         self.modalities, self.num_classes, self.keep = dict(DotFrames.modalities), 2, (1, 1, 1, 1)
+        self.widest, self.stages, self.scored_channels = (2, 2, 2, 2), 4, None
         between = [nn.GELU()] if plain else [nn.BatchNorm2d(8), nn.GELU(), nn.Dropout(0.2)]
         self.encoder = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), *between)
         self.head = nn.Conv2d(8, 2, 1)

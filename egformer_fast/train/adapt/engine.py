@@ -39,7 +39,8 @@ from egformer_fast.train.distributed import Processes
 from egformer_fast.train.diverged import NamedFrames
 from egformer_fast.train.engine import Trainer
 from egformer_fast.train.inference import Sensors
-from egformer_fast.train.sampling import BatchStream, TrainingFrames
+from egformer_fast.train.objective import PARTS
+from egformer_fast.train.sampling import BatchStream, Labelled, TrainingFrames, batch_rng
 
 SCANNERS = ("lidar", "radar")
 # Above any frame number and the numbers of sampling.py and rare_classes.py.
@@ -72,8 +73,7 @@ class Adapter(Trainer):
         place: Processes,
     ) -> None:
         super().__init__(config, output, model, source_set, val_set, place)
-        options = config.adapt
-        self.target_set = target_set
+        options, self.target_set = config.adapt, target_set
         self.names = list(model.modalities)
         self.withheld = _lacking(self.names, val_set)
         pictured = val_set if config.target.eval_split else target_set
@@ -84,7 +84,7 @@ class Adapter(Trainer):
         # What stands for no return depends on how a data set normalises.
         self.absent = [{n: no_return(sensor) for n, sensor in s.items() if sensor.kind in SPARSE_KINDS} for s in both]
         self.scanners = {n: absent for n, absent in self.absent[0].items() if both[0][n].kind in SCANNERS}
-        self.trust, self.scores = RunningMean(), ScoreStatistics(len(model.keep), self.slots)
+        self.trust, self.scores = RunningMean(), ScoreStatistics(model.stages, model.widest[0])
         self.watch = CollapseWatch(list(source_set.classes), options.collapse_share)
         self.confidence = ClassConfidence(model.num_classes)
         self.balance = ClassBalance(model.num_classes, options.balance)
@@ -126,7 +126,7 @@ class Adapter(Trainer):
         target = as_view(batch["target"], self.sensors[1], self.place.device) if "target" in batch else None
         source = self.source_view(batch, target, number)
         with self.arithmetic.exchange(last and target is None):
-            values = {"source_loss": self._source_pass(source, keep, super().frames_of(batch))}
+            values = self._source_pass(source, keep, super().frames_of(batch), self.rng(number, PARTS))
         if target is not None:
             seen = self.frames_of(batch)
             if self.config.adapt.method == "entropy":
@@ -140,35 +140,37 @@ class Adapter(Trainer):
         target = [(self.target_set, batch["target"]["name"])] if "target" in batch else []
         return [*super().frames_of(batch), *target]
 
-    def _rng(self, number: int, purpose: int) -> np.random.Generator:
+    def rng(self, number: int, purpose: int) -> np.random.Generator:
         """For batch `number` of this step."""
         count = self.step * self.config.train.accumulate + number
-        return np.random.default_rng((self.config.train.seed, count, purpose + self.place.rank))
+        return batch_rng(self.config.train.seed, count, purpose + self.place.rank)
 
     def source_view(self, batch: dict[str, Any], target: View | None, number: int) -> View:
         options = self.config.adapt
         source = as_view(batch, self.sensors[0], self.place.device)
-        light, style, scan = self._rng(number, SOURCE_VIEWS).spawn(3)
+        light, style, scan = self.rng(number, SOURCE_VIEWS).spawn(3)
         if target is not None and options.style:
             source = restyled(source, target, self.absent[0], self.names, options.style, style)
         p = options.jitter_probability
         source = thinned(source, self.scanners, options.source_thinning, p, scan)
         return jittered(source, self.absent[0], self.coloured[0], options.source_jitter, p, light)
 
-    def _source_pass(self, source: View, keep: tuple[int, ...], seen: list[NamedFrames]) -> float:
+    def _source_pass(
+        self, source: View, keep: tuple[int, ...], seen: list[NamedFrames], rng: np.random.Generator
+    ) -> dict[str, float]:
+        frames = Labelled(source.inputs, source.present, source.label)
         with last_fused(self.model, self.start is not None) as fused:
-            logits, trace = self.arithmetic.predict(source.inputs, source.present, keep=keep, trace=True)
+            loss, trace, values = self.arithmetic.loss(frames, keep, rng)
         if keep == tuple(self.model.keep):
             # As the teacher keeps; with a wider keep sensors of lower score would count.
             self.trust.update(reliability(trace).mean())
         self.scores.update(_score_tables(trace))
-        loss = self.loss(logits, source.label)
         if self.start is not None:
             with torch.no_grad(), last_fused(self.start.model) as start:
                 self.arithmetic.predict(source.inputs, source.present, net=self.start.model, keep=keep)
-            distance = self.start.distance(fused[0], start[0], source.label)
+            distance = self.start.distance(fused[0][: len(source.label)], start[0], source.label)
             loss = loss + self.config.adapt.features * distance
-        return self.descend(loss, seen)
+        return {"source_loss": self.descend(loss, seen), **values}
 
     def _entropy_pass(
         self, source: View, target: View, keep: tuple[int, ...], seen: list[NamedFrames]
@@ -193,7 +195,7 @@ class Adapter(Trainer):
         options, ignore = self.config.adapt, self.train_set.ignore_index
         last = number == self.config.train.accumulate - 1
         # A stream for each, so that a run without one of them draws the same for the others.
-        mixing, light, losing, hiding = self._rng(number, VIEWS).spawn(4)
+        mixing, light, losing, hiding = self.rng(number, VIEWS).spawn(4)
         target, values = self._labelled(target, source)
         if options.mix:
             pasted = with_holes_of(source, *self.absent)

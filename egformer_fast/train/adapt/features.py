@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from egformer_fast.models.mit import map_to_tokens
+
 MAJORITY = 0.75
 STRIDE = 32  # pixels a cell; stages round up where it does not divide a side
 
@@ -30,10 +32,10 @@ def last_fused(model: nn.Module, wanted: bool = True) -> Iterator[list[Tensor]]:
         yield seen
         return
 
-    def note(block: nn.Module, inputs: Any, output: Any) -> None:
-        seen.append(output.fused)
+    def note(head: nn.Module, inputs: Any) -> None:
+        seen.append(map_to_tokens(inputs[0][-1]))
 
-    handle = model.fusion[-1].register_forward_hook(note)  # type: ignore[index, union-attr]
+    handle = model.head.register_forward_pre_hook(note)  # type: ignore[union-attr]
     try:
         yield seen
     finally:
