@@ -26,7 +26,6 @@ LINE: Color = (218, 221, 227)
 KEPT: Color = (32, 106, 194)
 DROPPED: Color = (188, 194, 204)
 HATCH: tuple[Color, Color] = ((236, 237, 240), (214, 216, 222))
-STAGES = 4
 
 
 @lru_cache(maxsize=32)
@@ -120,23 +119,25 @@ def score_panel(
 ) -> Picture:
     """One row a sensor, one column a stage: a bar of the score 0..1, blue where the sensor was kept, else grey.
 
-    score: (4, S), NaN where the sensor was not scored (nothing is drawn). kept: (4, S) bool. present: (S,) bool.
+    score: (stages, S), NaN where the sensor was not scored (nothing is drawn). kept: (stages, S) bool. present: (S,)
+    bool.
     """
     picture = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(picture)
     width, height = size
     names = min(width * 0.34, max((font(text).getlength(name) for name in sensors), default=0) + text)
-    cell = (width - names) / STAGES
+    stages = range(len(score))
+    cell = (width - names) / max(1, len(score))
     top = text * 1.8
     row = min((height - top) / max(1, len(sensors)), text * 4.2)
-    for stage in range(STAGES):
+    for stage in stages:
         draw.text((names + cell * (stage + 0.46), top / 2), f"stage {stage + 1}", MUTED, font(text), anchor="mm")
     for number, name in enumerate(sensors):
         middle = top + row * (number + 0.5)
         draw.text((0, middle), clipped(name, text, names - 4), INK, font(text), anchor="lm")
         if not present[number]:
             draw.text((names, middle), "missing", MUTED, font(text), anchor="lm")
-        for stage in range(STAGES):
+        for stage in stages:
             _bar(
                 draw,
                 (names + cell * stage, middle),

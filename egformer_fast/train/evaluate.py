@@ -7,11 +7,14 @@
     miou, miou_all_classes, pixel_accuracy, fwiou, iou {class: value}, pixels {class: count}, frame_mean {...}
                                      definitions: egformer_fast.train.metrics
     present {sensor: share of the frames}
-    kept    {sensor: share at each of the 4 stages, of the frames in which the sensor was present}
+    kept    {sensor: share at each stage, of the frames in which the sensor was present}
     score   {sensor: mean at each stage, over the frames in which it was still scored}
     blind_frames {count, names}      no usable sensor: the prediction is the ignore index, so every pixel is wrong
     conditions, cases {name: frames to score as above, over the frames of one weather, or of one sensor failure}
     subsets {"rgb+depth": the same, with only these sensors given}, subset_mean {plain means over the subsets}
+    failing                          frames to score over frames in which a sensor is known to fail; None without any
+    failures [{modality, failure, frames, clean_frames, roc_area, score, clean_score, out, clean_out}]
+    permutation                      where it was asked for; both: egformer_fast.train.scores
 """
 
 from __future__ import annotations
@@ -23,90 +26,54 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from egformer_fast.train.inference import (
-    TTA_VIEWS,
-    EvalDataset,
-    Sample,
-    Segmented,
-    Sensors,
-    batches,
-    check_classes,
-    check_modalities,
-    evaluation_mode,
-    segment,
-)
-from egformer_fast.train.metrics import ConfusionMatrix, FrameMeans, confusion
+from egformer_fast.train.groups import Group, means
+from egformer_fast.train.inference import EvalDataset, Segmented, check_modalities
+from egformer_fast.train.records import Recorder, Records
+from egformer_fast.train.runner import Runner, Step
+from egformer_fast.train.scores import SEED, failure_rows, permutation_test
 
 Subsets = str | Sequence[Sequence[str]]
-SUBSET_MEANS = ("miou", "miou_all_classes", "pixel_accuracy", "fwiou")
 MAX_BLIND_NAMES = 20
 
 
-class Group:
-    """Scores and choices over one group of frames: all, one condition, one subset of sensors."""
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = classes
-        self.frames = 0
-        self.matrix = ConfusionMatrix(len(classes))
-        self.means = FrameMeans()
-        self.sensors: tuple[str, ...] = ()
-        self.present = self.kept = self.scored = self.score = torch.zeros((), dtype=torch.float64)
-
-    def add(self, counts: Tensor, result: Segmented, rows: Tensor | slice = slice(None)) -> None:
-        """counts: (B, num_classes, num_classes + 1) from metrics.confusion; rows: which of the B frames to add."""
-        self.frames += len(counts[rows])
-        self.matrix.add(counts[rows])
-        self.means.add(counts[rows])
-        if not result.sensors:
-            return
-        self.sensors = result.sensors
-        score = result.score[rows].double()
-        self.present = self.present + result.present[rows].sum(0)
-        self.kept = self.kept + result.kept[rows].sum(0)
-        self.scored = self.scored + score.isfinite().sum(0)
-        self.score = self.score + score.nan_to_num(0).sum(0)
-
-    def report(self) -> dict[str, Any]:
-        scores = self.matrix.compute()
-        for key in ("iou", "pixels"):
-            scores[key] = dict(zip(self.classes, scores[key], strict=True))
-        table: dict[str, dict[str, Any]] = {"present": {}, "kept": {}, "score": {}}
-        for number, name in enumerate(self.sensors):
-            present = float(self.present[number])
-            table["present"][name] = present / self.frames
-            table["kept"][name] = [count / present if present else None for count in self.kept[:, number].tolist()]
-            sums = zip(self.score[:, number].tolist(), self.scored[:, number].tolist(), strict=True)
-            table["score"][name] = [total / count if count else None for total, count in sums]
-        return {"frames": self.frames, **scores, "frame_mean": self.means.compute(), **table}
-
-
 class _Evaluation:
-    """The groups of one call of `evaluate`, filled batch by batch."""
+    """The groups of one pass over the frames, filled batch by batch."""
 
-    def __init__(self, dataset: EvalDataset, subsets: list[list[str]]) -> None:
-        self.dataset, self.subsets = dataset, subsets
-        self.total = Group(dataset.classes)
-        self.by_subset = {"+".join(names): Group(dataset.classes) for names in subsets}
+    def __init__(self, runner: Runner, subsets: list[list[str]]) -> None:
+        self.runner, self.subsets = runner, subsets
+        self.classes = runner.dataset.classes
+        self.total, self.failing = Group(self.classes), Group(self.classes)
+        self.by_subset = {"+".join(names): Group(self.classes) for names in subsets}
         self.by_name: dict[str, dict[str, Group]] = {"condition": {}, "case": {}}
         self.blind: list[str] = []
+        self.recorder = Recorder(runner.sensors.names)
 
-    def count(self, result: Segmented, label: Tensor) -> Tensor:
-        return confusion(result.prediction, label, len(self.dataset.classes), self.dataset.ignore_index)
+    def add(self, step: Step) -> None:
+        """Score a batch: as it is, and with the modalities of each subset alone."""
+        result = self.runner.segment(step.inputs, step.present)
+        counts = self._add_whole(step, result)
+        for names, group in zip(self.subsets, self.by_subset.values(), strict=True):
+            if names == self.runner.sensors.given:
+                group.add(counts, result)
+            else:
+                some = self.runner.segment(*self.runner.given(step, names))
+                group.add(self.runner.count(some, step.sample), some)
 
-    def add(self, batch: Sample, result: Segmented) -> Tensor:
-        """Add a batch to the total and to its conditions and cases; returns its confusion matrices."""
-        counts = self.count(result, batch["label"])
+    def _add_whole(self, step: Step, result: Segmented) -> Tensor:
+        """Add a batch to the total, to its conditions and cases, and to the records; returns its confusion matrices."""
+        counts = self.runner.count(result, step.sample)
         self.total.add(counts, result)
-        self.blind += [batch["name"][frame] for frame in result.blind.nonzero().flatten().tolist()]
+        self.failing.add(counts, result, step.degraded.any(1))
+        self.recorder.add(step, result)
+        self.blind += [step.sample["name"][frame] for frame in result.blind.nonzero().flatten().tolist()]
         for key, groups in self.by_name.items():
-            names = batch.get(key, [])
+            names = step.sample.get(key, [])
             for name in set(names) - {""}:
                 rows = torch.tensor([other == name for other in names])
-                groups.setdefault(name, Group(self.dataset.classes)).add(counts, result, rows)
+                groups.setdefault(name, Group(self.classes)).add(counts, result, rows)
         return counts
 
-    def report(self) -> dict[str, Any]:
+    def report(self, records: Records) -> dict[str, Any]:
         by_name = {
             key: {name: groups[name].report() for name in sorted(groups)} for key, groups in self.by_name.items()
         }
@@ -117,7 +84,9 @@ class _Evaluation:
             "conditions": by_name["condition"],
             "cases": by_name["case"],
             "subsets": subsets,
-            "subset_mean": {key: _mean([scores[key] for scores in subsets.values()]) for key in SUBSET_MEANS},
+            "subset_mean": means(list(subsets.values())),
+            "failing": self.failing.report() if self.failing.frames else None,
+            "failures": failure_rows(records),
         }
 
 
@@ -133,6 +102,7 @@ def evaluate(
     tta: str = "none",
     workers: int = 0,
     progress: bool = False,
+    permute: bool = False,
 ) -> dict[str, Any]:
     """Score a model on a data set; the report is described at the head of this file.
 
@@ -149,42 +119,37 @@ def evaluate(
         tta: test-time augmentation, see inference.segment.
         workers: processes that load frames.
         progress: show a bar.
+        permute: add the permutation test, which runs all frames once more.
 
     Raises:
         DataError: the data set does not fit the model.
         ValueError: an argument is wrong; the message names it.
     """
-    if tta not in TTA_VIEWS:
-        raise ValueError(f"tta: found {tta!r}, wanted one of {list(TTA_VIEWS)}")
-    check_classes(model, dataset)
-    sensors = Sensors(model, dataset, missing)
-    state = _Evaluation(dataset, _subset_lists(subsets, sensors.given))
-    place = torch.device(device) if device is not None else next(model.parameters()).device
-    model.to(place)
-    bar = _bar(len(dataset) if indices is None else len(indices), progress)
-    with evaluation_mode(model), bar:
-        for batch in batches(dataset, indices, batch_size, workers):
-            inputs, present = sensors.select(batch, place)
-            result = segment(model, inputs, present, keep, tta, dataset.ignore_index, sensors.angles)
-            counts = state.add(batch, result)
-            for names, group in zip(state.subsets, state.by_subset.values(), strict=True):
-                if names == sensors.given:
-                    group.add(counts, result)
-                else:
-                    shown = {name: inputs[name] for name in names}
-                    given = present & sensors.mask(names, place)
-                    some = segment(model, shown, given, keep, tta, dataset.ignore_index, sensors.angles)
-                    group.add(state.count(some, batch["label"]), some)
-            bar.update(len(counts))
-    settings = {"keep": list(keep or model.keep), "missing": list(missing), "tta": tta}  # type: ignore[arg-type]
-    return {
+    runner = Runner(model, dataset, batch_size, device, indices, keep, missing, tta, workers, progress)
+    return evaluate_frames(runner, subsets, permute)[0]
+
+
+def evaluate_frames(
+    runner: Runner, subsets: Subsets | None = None, permute: bool = False, title: str = "eval", seed: int = SEED
+) -> tuple[dict[str, Any], Records]:
+    """(report of `evaluate`, what the model made of each frame). title: of the bar; seed: of the permutation."""
+    dataset = runner.dataset
+    state = _Evaluation(runner, _subset_lists(subsets, runner.sensors.given))
+    for step in runner.steps(title):
+        state.add(step)
+    records = state.recorder.records()
+    report = {
         "dataset": dataset.name,
         "split": dataset.split,
-        "modalities": sensors.given,
+        "modalities": runner.sensors.given,
         "classes": list(dataset.classes),
-        "settings": settings,
-        **state.report(),
+        "settings": runner.settings,
+        **state.report(records),
     }
+    if permute:
+        groups = {"all": state.total, "failing": state.failing}
+        report["permutation"] = permutation_test(runner, records, groups, seed)
+    return report, records
 
 
 def _subset_lists(subsets: Subsets | None, given: list[str]) -> list[list[str]]:
@@ -192,7 +157,7 @@ def _subset_lists(subsets: Subsets | None, given: list[str]) -> list[list[str]]:
     if subsets is None:
         return []
     if subsets == "all":
-        return [list(names) for size in range(len(given), 0, -1) for names in combinations(given, size)]
+        return all_subsets(given)
     if isinstance(subsets, str):
         raise ValueError(f"subsets: found {subsets!r}, wanted 'all' or lists of modalities")
     lists: list[list[str]] = []
@@ -206,12 +171,6 @@ def _subset_lists(subsets: Subsets | None, given: list[str]) -> list[list[str]]:
     return lists
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _bar(total: int, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit="frame", desc="eval", disable=not progress, leave=False)
+def all_subsets(names: Sequence[str]) -> list[list[str]]:
+    """All that are not empty, the largest first, each in the order of `names`."""
+    return [list(some) for size in range(len(names), 0, -1) for some in combinations(names, size)]

@@ -44,12 +44,12 @@ class EvalDataset(Protocol):
 
 @dataclass(frozen=True)
 class Segmented:
-    """Predictions for B frames; S sensors as the trace names them (early fusion has a single one, "stacked"; a batch of
-    blind frames has none).
+    """Predictions for B frames; S modalities as the trace names them (early fusion has a single one, "stacked"), and as
+    many stages as the trace has; a batch of blind frames has none of either.
 
-    prediction: (B, H, W) int64, the ignore index in blind frames. blind: (B,) bool. present: (B, S) bool, the sensors
-    that entered stage 1. score: (B, 4, S) float32, NaN where a sensor was not scored. kept: (B, 4, S) bool. All on the
-    CPU.
+    prediction: (B, H, W) int64, the ignore index in blind frames. blind: (B,) bool. present: (B, S) bool, who entered
+    stage 1. score: (B, stages, S) float32, NaN where a modality was not scored. kept: (B, stages, S) bool. weight:
+    (B, stages, S) float32, 0 where a modality was not kept. All on the CPU.
     """
 
     sensors: tuple[str, ...]
@@ -58,6 +58,7 @@ class Segmented:
     present: Tensor
     score: Tensor
     kept: Tensor
+    weight: Tensor
 
 
 class Sensors:
@@ -104,6 +105,14 @@ class Sensors:
             present[:, self.names.index(name)] = batch["present"][:, column].to(device) & finite
         return inputs, present
 
+    def degraded(self, batch: Sample) -> Tensor:
+        """(B, M) bool in the model's order: who fails in a frame, as the data set says; none where it says nothing."""
+        failing = torch.zeros(len(batch["present"]), len(self.names), dtype=torch.bool)
+        if "degraded" in batch:
+            for name, column in self._columns.items():
+                failing[:, self.names.index(name)] = batch["degraded"][:, column]
+        return failing
+
     def mask(self, names: Sequence[str], device: torch.device) -> Tensor:
         """(M,) bool: which of the model's modalities are in `names`."""
         return torch.tensor([name in names for name in self.names], device=device)
@@ -148,7 +157,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         with torch.inference_mode():
             yield
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
 def segment(
@@ -159,6 +169,7 @@ def segment(
     tta: str = "none",
     ignore_index: int = 255,
     angles: Collection[str] = (),
+    scores: Sequence[Tensor] | None = None,
 ) -> Segmented:
     """Predict a batch, inside `evaluation_mode`.
 
@@ -169,25 +180,31 @@ def segment(
             (left-right) or "dihedral" (four turns, each also mirrored; for views from above). Scores and kept sensors
             are those of the frame as it is.
         angles: inputs that hold angles of polarisation, which turn with the picture (see data/polarisation.py).
+        scores: (B, S) for each stage, taken in place of the model's, in all views.
     """
     blind = ~present.any(1)
     first = next(iter(inputs.values()))
     prediction = torch.full((len(first), *first.shape[2:]), ignore_index, device=first.device)
     if bool(blind.all()):
-        nothing = torch.zeros(len(first), 4, 0)
-        return Segmented((), prediction.cpu(), blind.cpu(), nothing[:, 0].bool(), nothing, nothing.bool())
+        nothing = torch.zeros(len(first), 0, 0)
+        there = torch.zeros(len(first), 0, dtype=torch.bool)
+        return Segmented((), prediction.cpu(), blind.cpu(), there, nothing, nothing.bool(), nothing)
     seen = {name: image[~blind] for name, image in inputs.items()}
+    # Only where it is asked for: a model need not take scores.
+    given = {} if scores is None else {"scores": [table.to(first.device)[~blind] for table in scores]}
     views = TTA_VIEWS[tta]
-    total, trace = model(seen, present[~blind], keep=keep, trace=True)
+    total, trace = model(seen, present[~blind], keep=keep, trace=True, **given)
     if len(views) > 1:
         total = total.float().softmax(1)
         for view in views[1:]:
             other = {name: turned(image, view, name in angles) for name, image in seen.items()}
-            total = total + turned_back(model(other, present[~blind], keep=keep).float().softmax(1), view)
+            logits = model(other, present[~blind], keep=keep, **given)
+            total = total + turned_back(logits.float().softmax(1), view)
     prediction[~blind] = total.argmax(1)
     stages = range(len(trace.stages))
     score = torch.stack([trace.score_table(stage) for stage in stages], 1).float()
     kept = torch.stack([trace.kept_mask(stage) for stage in stages], 1)
+    weight = torch.stack([trace.weight_table(stage) for stage in stages], 1).float()
     slots = torch.arange(len(trace.modalities), device=first.device)
     entered = (trace.stages[0].sensor.unsqueeze(2) == slots).any(1)
     return Segmented(
@@ -197,6 +214,7 @@ def segment(
         _spread(entered, blind, False),
         _spread(score, blind, torch.nan),
         _spread(kept, blind, False),
+        _spread(weight, blind, 0.0),
     )
 
 

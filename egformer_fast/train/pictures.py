@@ -42,8 +42,8 @@ class FrameView:
     """One frame and what the model made of it.
 
     images: modality -> uint8 (H, W, 3), None where that sensor is missing or broken. label: (H, W) int64, or None where
-    no pixel is labelled. prediction: (H, W) int64. sensors: S names; score: (4, S) float; kept: (4, S) bool; present:
-    (S,) bool (see inference.Segmented).
+    no pixel is labelled. prediction: (H, W) int64. sensors: S names; score: (stages, S) float; kept: (stages, S) bool;
+    present: (S,) bool (see inference.Segmented).
     """
 
     name: str
@@ -73,6 +73,8 @@ class FrameView:
         if self.images[name] is None or name not in self.sensors:
             return name
         last = int(self.kept[:, self.sensors.index(name)].sum())
+        if len(self.kept) == 1:
+            return f"{name}: kept" if last else f"{name}: dropped"
         return f"{name}: kept to stage {last}" if last else f"{name}: dropped at stage 1"
 
     def heading(self, num_classes: int, ignore_index: int) -> str:

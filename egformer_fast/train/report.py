@@ -9,6 +9,8 @@ from typing import Any
 
 from egformer_fast.files import write_whole
 
+SCORE_COLUMNS = ("frames", "ROC area", "score if clean", "if failing", "out if clean", "if failing")
+SCORE_NOTE = "score: at stage 1; out: weight under 0.05 or dropped, stage by stage"
 METRICS = {"pixel_accuracy": "pixel accuracy", "miou": "mIoU", "fwiou": "fwIoU"}
 
 
@@ -26,6 +28,12 @@ def format_report(report: dict[str, Any]) -> str:
     if report["subsets"]:
         mean = {"mean over subsets": {**report["subset_mean"], "frames": ""}}
         parts.append(_groups("sensors given", {**report["subsets"], **mean}))
+    if report["failing"]:
+        parts.append(_groups("known failures", {"frames with one": report["failing"]}))
+    if report["failures"]:
+        parts.append(failures(report["failures"]))
+    if report.get("permutation"):
+        parts.append(permutation({"this split": report["permutation"]}))
     return "\n\n".join(parts)
 
 
@@ -52,28 +60,29 @@ def _heading(report: dict[str, Any]) -> str:
 
 def _headline(report: dict[str, Any]) -> str:
     rows = [
-        [title, *(_number(scores[key]) for key in METRICS)]
+        [title, *(number(scores[key]) for key in METRICS)]
         for title, scores in (("over all pixels", report), ("mean over frames", report["frame_mean"]))
     ]
     note = ""
     if report["miou_all_classes"] != report["miou"]:
         absent = sum(value is None for value in report["iou"].values())
-        note = f"\nmIoU with 0 for the {absent} classes that do not occur: {_number(report['miou_all_classes'])}"
+        note = f"\nmIoU with 0 for the {absent} classes that do not occur: {number(report['miou_all_classes'])}"
     return table(["", *METRICS.values()], rows) + note
 
 
 def _by_class(report: dict[str, Any]) -> str:
     total = max(1, sum(report["pixels"].values()))
     rows = [
-        [name, _number(value), f"{100 * report['pixels'][name] / total:.2f} %"] for name, value in report["iou"].items()
+        [name, number(value), f"{100 * report['pixels'][name] / total:.2f} %"] for name, value in report["iou"].items()
     ]
     return table(["class", "IoU", "pixels"], rows)
 
 
 def _by_sensor(report: dict[str, Any]) -> str:
-    stages = [f"stage {stage}" for stage in range(1, 5)]
-    kept = [[name, _percent(report["present"][name]), *map(_percent, row)] for name, row in report["kept"].items()]
-    score = [[name, *map(_number, row)] for name, row in report["score"].items()]
+    count = max((len(row) for row in report["kept"].values()), default=0)
+    stages = [f"stage {stage}" for stage in range(1, count + 1)]
+    kept = [[name, percent(report["present"][name]), *map(percent, row)] for name, row in report["kept"].items()]
+    score = [[name, *map(number, row)] for name, row in report["score"].items()]
     return (
         table(["kept, of the frames where present", "present", *stages], kept)
         + "\n\n"
@@ -83,9 +92,37 @@ def _by_sensor(report: dict[str, Any]) -> str:
 
 def _groups(title: str, groups: dict[str, dict[str, Any]]) -> str:
     rows = [
-        [name, str(scores["frames"]), *(_number(scores.get(key)) for key in METRICS)] for name, scores in groups.items()
+        [name, str(scores["frames"]), *(number(scores.get(key)) for key in METRICS)] for name, scores in groups.items()
     ]
     return table([title, "frames", *METRICS.values()], rows)
+
+
+def failures(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of scores.compared, each with its modality and failure."""
+    lines = [[row["modality"], row["failure"], *score_cells(row)] for row in rows]
+    return f"{table(['modality that fails', 'failure', *SCORE_COLUMNS], lines)}\n{SCORE_NOTE}"
+
+
+def score_cells(row: dict[str, Any]) -> list[str]:
+    """A row of scores.compared in the columns SCORE_COLUMNS."""
+    scores = [number(row[key]) for key in ("roc_area", "clean_score", "score")]
+    return [str(row["frames"]), *scores, _by_stage(row["clean_out"]), _by_stage(row["out"])]
+
+
+def _by_stage(shares: Sequence[float | None]) -> str:
+    return "/".join("-" if share is None else f"{100 * share:.0f}" for share in shares) + " %"
+
+
+def permutation(tests: dict[str, dict[str, Any]]) -> str:
+    """Results of scores.permutation_test, each under the name of its frames."""
+    header = ["mIoU with the scores of other frames", "frames", "own scores", "others'", "lost"]
+    lines = [
+        [f"{name}, {frames}", str(found["frames"]), *(number(found[key]) for key in ("miou", "permuted", "lost"))]
+        for name, test in tests.items()
+        for frames, key in (("all frames", "all"), ("frames with a failure", "failing"))
+        if (found := test[key])
+    ]
+    return table(header, lines)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -101,9 +138,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A score with four digits, "-" for none."""
     return "-" if value is None else f"{value:.4f}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share in percent, "-" for none."""
     return "-" if value is None else f"{100 * value:.1f} %"

@@ -92,6 +92,9 @@ class Trace:
     def score_table(self, stage: int) -> Tensor:
         return torch.zeros(1, 2)
 
+    def weight_table(self, stage: int) -> Tensor:
+        return torch.full((1, 2), 0.5)
+
     def kept_mask(self, stage: int) -> Tensor:
         return torch.ones(1, 2, dtype=torch.bool)
 

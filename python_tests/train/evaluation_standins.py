@@ -1,7 +1,8 @@
 """A model whose predictions can be computed by hand, and a data set in memory, to test evaluation and pictures with.
 
 A sensor's first channel holds the class that it reports at each pixel. The model drops the sensor with the lowest mean
-over its second channel, its "score", stage by stage, and predicts what the best one reports.
+over its second channel, its "score", stage by stage, and predicts what the best one reports. Weights are in proportion
+to the scores of those that are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ PALETTE = np.array([[128, 64, 128], [70, 130, 180], [0, 0, 142]], dtype=np.uint8
 
 
 class Reporter(nn.Module):
-    """Stands in for EGFormer; see the head of this file. calls: (present, names of the inputs) of each call."""
+    """Stands in for EGFormer; see the head of this file. calls: (present, names of the inputs) of each call; seen: the
+    inputs of the last one. scores, where given, are those of every stage."""
 
     def __init__(self, modalities: Sequence[str], num_classes: int = 3) -> None:
         super().__init__()
@@ -36,26 +38,33 @@ class Reporter(nn.Module):
         present: Tensor | None = None,
         keep: Sequence[int] | None = None,
         trace: bool = False,
+        scores: Sequence[Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, Trace]:
         assert not self.training
         assert not torch.is_grad_enabled()
         assert present is not None
         assert bool(present.any(1).all())
         self.calls.append((present.tolist(), list(inputs)))
+        self.seen = dict(inputs)
         names, batch = list(self.modalities), len(present)
         score = torch.full((batch, len(names)), -1.0)
         for name, image in inputs.items():
             column = names.index(name)
-            score[:, column] = torch.where(present[:, column], image[:, 1].mean((1, 2)), -1.0)
+            own = image[:, 1].mean((1, 2)) if scores is None else scores[0][:, column]
+            score[:, column] = torch.where(present[:, column], own, -1.0)
         order = score.argsort(dim=1, descending=True, stable=True)
         sensor = torch.where(score.gather(1, order) >= 0, order, -1)
         record = Trace(tuple(names))
         for count in keep or self.keep:
             kept = sensor[:, :count]
-            record.stages.append(StageTrace(score.gather(1, sensor.clamp_min(0)), sensor, kept, torch.ones(kept.shape)))
+            slots = score.gather(1, sensor.clamp_min(0))
+            weight = torch.where(kept >= 0, slots[:, :count], 0.0)
+            weight = weight / weight.sum(1, keepdim=True).clamp_min(1e-9)
+            record.stages.append(StageTrace(slots, sensor, kept, weight))
             sensor = kept
         report = torch.stack([inputs[names[best]][frame, 0] for frame, best in enumerate(order[:, 0].tolist())])
-        logits = nn.functional.one_hot(report.long(), self.num_classes).movedim(3, 1).float()
+        report = report.round().long().clamp(0, self.num_classes - 1)
+        logits = nn.functional.one_hot(report, self.num_classes).movedim(3, 1).float()
         return (logits, record) if trace else logits
 
 
@@ -75,9 +84,10 @@ class MemoryFrames:
         scores: dict[str, float],
         label: Tensor | int,
         size: tuple[int, int] = SIZE,
+        degraded: Sequence[str] = (),
         **more: str,
     ) -> None:
-        """One frame: what each sensor reports (absent from `reports`: missing), its score, and the label."""
+        """One frame: what each sensor reports (absent from `reports`: missing), its score, the label, and who fails."""
         inputs = {name: torch.zeros(2, *size) for name in self.modalities}
         for name, report in reports.items():
             inputs[name][0] = report
@@ -86,6 +96,7 @@ class MemoryFrames:
             {
                 "inputs": inputs,
                 "present": torch.tensor([name in reports for name in self.modalities]),
+                "degraded": torch.tensor([name in degraded for name in self.modalities]),
                 "label": torch.full(size, 0).add(label),
                 "name": f"frame_{len(self.samples)}",
                 "condition": "",

@@ -121,12 +121,15 @@ def test_a_withheld_sensor_need_not_be_in_the_data_set() -> None:
 
 
 def test_data_set_in_another_order_with_more_sensors(frames: MemoryFrames) -> None:
+    frames.samples[1]["degraded"][0] = frames.samples[3]["degraded"][1] = True
     turned = MemoryFrames(["lidar", "depth", "rgb"])
     for sample in frames.samples:
-        present = torch.tensor([False, *sample["present"].tolist()[::-1]])
+        masks = {key: torch.tensor([True, *sample[key].tolist()[::-1]]) for key in ("present", "degraded")}
         inputs = {"lidar": torch.full((2, *SIZE), torch.nan), **sample["inputs"]}
-        turned.samples.append({**sample, "inputs": inputs, "present": present})
-    assert evaluate(Reporter(["rgb", "depth"]), turned) == evaluate(Reporter(["rgb", "depth"]), frames)
+        turned.samples.append({**sample, "inputs": inputs, **masks})
+    report = evaluate(Reporter(["rgb", "depth"]), frames)
+    assert [(row["modality"], row["failure"]) for row in report["failures"]] == [("rgb", "blur"), ("depth", "blur")]
+    assert evaluate(Reporter(["rgb", "depth"]), turned) == report
 
 
 def test_frames_without_a_usable_sensor_are_counted_as_wrong_and_named(model: Reporter, frames: MemoryFrames) -> None:
@@ -221,6 +224,7 @@ def test_segment_leaves_out_blind_frames(model: Reporter) -> None:
     assert result.score[0].isnan().all()
     assert result.score[1].isnan().tolist() == [[False, True]] * 4
     assert result.kept[0].any().item() is False
+    assert result.weight.tolist() == [[[0, 0]] * 4, [[1, 0]] * 4]
 
 
 @pytest.mark.parametrize(
@@ -267,6 +271,16 @@ def test_report_as_text_and_json(model: Reporter, frames: MemoryFrames, tmp_path
     write_json(report, path)
     assert json.loads(path.read_text()) == report
     assert [file.name for file in path.parent.iterdir()] == ["report.json"]
+
+
+def test_report_of_a_model_that_scores_once(model: Reporter, frames: MemoryFrames) -> None:
+    model.keep = (1,)
+    report = evaluate(model, frames)
+    assert report["kept"] == {"rgb": [0.75], "depth": [0.4]}
+    assert (
+        "kept, of the frames where present  present  stage 1\nrgb                                 80.0 %   75.0 %\n"
+        in (format_report(report))
+    )
 
 
 def test_report_says_what_is_missing_from_the_scores(model: Reporter) -> None:

@@ -101,6 +101,14 @@ def test_sensors_that_were_not_scored_have_no_bar() -> None:
     assert len(bar_lengths(all_stages, KEPT)) == len(bar_lengths(all_stages, DROPPED)) == 1
 
 
+def test_a_single_stage_has_the_width_of_all() -> None:
+    one, four = (bar_lengths(panel([[1.0]] * stages, [[True]] * stages, [True]), KEPT) for stages in (1, 4))
+    # A line of the picture crosses the bars of all stages.
+    assert one[-1] == pytest.approx(four[-1], abs=6)
+    blind = score_panel((300, 150), [], np.zeros((0, 0)), np.zeros((0, 0), bool), np.zeros(0, bool))
+    assert bar_lengths(blind, KEPT) == []
+
+
 def test_sixteen_sensors_fit_a_small_panel() -> None:
     picture = score_panel(
         (260, 140), [f"sensor_{n}" for n in range(16)], np.full((4, 16), 0.9), np.ones((4, 16), bool), np.ones(16, bool)
@@ -185,9 +193,11 @@ def test_grid_shows_inputs_label_and_prediction(frames: MemoryFrames, tmp_path: 
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
 
 
-def test_figures_of_all_kinds_of_frames(frames: MemoryFrames, tmp_path: Path) -> None:
-    sizes = []
-    for view in frame_views(Reporter(["rgb", "depth"]), frames):
+@pytest.mark.parametrize("keep", [(1, 1, 1, 1), (2,)])
+def test_figures_of_all_kinds_of_frames(frames: MemoryFrames, tmp_path: Path, keep: tuple[int, ...]) -> None:
+    model, sizes = Reporter(["rgb", "depth"]), []
+    model.keep = keep
+    for view in frame_views(model, frames):
         frame_figure(view, frames, tmp_path / f"{view.name}.png", width=160)
         with Image.open(tmp_path / f"{view.name}.png") as figure:
             sizes.append(figure.size)
@@ -204,3 +214,5 @@ def test_a_dropped_sensor_says_so() -> None:
     )  # fmt: skip
     assert view.title("rgb") == "rgb: dropped at stage 1"
     assert replace(view, name="fog/a", condition="fog").heading(1, 255) == "fog/a"
+    once = replace(view, score=view.score[:1], kept=view.kept[:1])
+    assert (once.title("rgb"), replace(once, kept=~once.kept).title("rgb")) == ("rgb: dropped", "rgb: kept")

@@ -10,60 +10,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_run import DESCRIPTION, SIZE, write_data, write_run
 
 from egformer_fast.cli import main
 from egformer_fast.data import FolderDataset, load_description
 from egformer_fast.errors import ConfigError
-from egformer_fast.models import egformer_b0
 from egformer_fast.train.config import Config
 from egformer_fast.train.config_file import save_config
 from egformer_fast.train.evaluate import evaluate
 from egformer_fast.train.input_files import InputFrames
 from egformer_fast.train.loading import load_run, pick_device
 
-DESCRIPTION = """
-name: tiny
-modalities:
-  rgb: {path: "{split}/rgb/{id}.png", kind: rgb, optional: true}
-  depth: {path: "{split}/depth/depth_{id}.npy", kind: depth, scale: 4, mean: [0.5], std: [2.0], optional: true}
-label: {path: "{split}/label/{id}.png"}
-classes: [road, sky, car]
-palette: [[128, 64, 128], [70, 130, 180], [0, 0, 142]]
-splits: {train: train, test: test}
-"""
-SIZE = (32, 64)
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four test frames: complete, without rgb, without any sensor, complete."""
-    root, rng = tmp_path_factory.mktemp("tiny"), np.random.default_rng(0)
-    for kind in ("rgb", "depth", "label"):
-        (root / "test" / kind).mkdir(parents=True)
-    for number in range(4):
-        label = Image.fromarray(rng.integers(0, 3, SIZE, dtype=np.uint8))
-        label.save(root / "test" / "label" / f"f{number}.png")
-        if number not in (1, 2):
-            image = Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
-            image.save(root / "test" / "rgb" / f"f{number}.png")
-        if number != 2:
-            np.save(root / "test" / "depth" / f"depth_f{number}.npy", rng.random(SIZE, dtype=np.float32) * 4)
-    (root / "dataset.yaml").write_text(DESCRIPTION)
-    return root
+    return write_data(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
 def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What training leaves behind."""
-    folder = tmp_path_factory.mktemp("run")
-    best = folder / "checkpoints" / "best"
-    torch.manual_seed(0)
-    egformer_b0(3, {"rgb": 3, "depth": 1}, head_dim=32).save_pretrained(best)
-    shutil.copy(data / "dataset.yaml", best)
-    config = Config()
-    config.data.description, config.data.root = "dataset.yaml", str(data)
-    save_config(config, folder / "config.yaml")
-    return folder
+    return write_run(tmp_path_factory.mktemp("run"), data)
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -93,15 +59,15 @@ def test_eval_writes_the_report_that_evaluate_gives(run_folder: Path, capsys: py
 
 
 def test_eval_options_reach_the_report(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--split", "test", "--missing", "rgb", "--keep", "1,1,1,1", "--tta", "flip", "--subsets", "depth")
+    options = ("--split", "test", "--missing", "rgb", "--keep", "1,0,0,0", "--tta", "flip", "--subsets", "depth")
     status, _, _ = call(capsys, "eval", "--checkpoint", run_folder, *options, "--json", tmp_path / "r.json")
     assert status == 0
     report = json.loads((tmp_path / "r.json").read_text())
-    assert report["settings"] == {"keep": [1, 1, 1, 1], "missing": ["rgb"], "tta": "flip"}
+    assert report["settings"] == {"keep": [1, 0, 0, 0], "missing": ["rgb"], "tta": "flip"}
     assert list(report["subsets"]) == ["depth"]
     assert report["subsets"]["depth"]["miou"] == report["miou"]
     call(capsys, "eval", "--checkpoint", run_folder, *options)
-    name = "eval-test-without_rgb-keep_1_1_1_1-tta_flip-subsets_depth.json"
+    name = "eval-test-without_rgb-keep_1_0_0_0-tta_flip-subsets_depth.json"
     assert (run_folder / "checkpoints" / "best" / name).is_file()
 
 
@@ -175,7 +141,13 @@ def test_limit_spreads_over_the_split(run_folder: Path, tmp_path: Path, capsys: 
             ["eval", "--split", "test", "--missing", "radar"],
             "missing: found modality 'radar', wanted some of ['rgb', 'd",
         ),
-        (["eval", "--split", "test", "--keep", "1,2"], "--keep: found 1,2, wanted 4 numbers from 1 to 2"),
+        (["eval", "--split", "test", "--keep", "1,2"], "--keep: found 1,2, wanted 4 numbers, from 1,0,0,0 to 2,0,0"),
+        (["eval", "--split", "test", "--keep", "0,0,0,0"], "--keep: found 0,0,0,0, wanted 4 numbers, from 1,0,0,0"),
+        (["eval", "--split", "test", "--keep", "2,1,0,0"], "--keep: found 2,1,0,0, wanted 4 numbers, from 1,0,0,0"),
+        (
+            ["eval", "--split", "test", "--protocol", "emm,emn"],
+            "--protocol: found 'emn', wanted some of subsets, emm",
+        ),
         (["eval", "--split", "test", "--subsets", "rgb+ir"], "subsets: found modality 'ir'"),
         (["eval", "--split", "test", "--root", "/nowhere"], "root folder /nowhere of data set 'tiny' does not exist"),
         (["predict", "--out", "OUT"], "found neither or both, wanted either --split, or --input"),

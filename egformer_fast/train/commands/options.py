@@ -13,7 +13,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The checkpoint and how to run it."""
     parser.add_argument("--checkpoint", required=True, help="run folder (its best checkpoint), or a checkpoint folder")
     parser.add_argument("--missing", type=names, default=[], help="sensors to withhold: s2_before,s2_after")
-    parser.add_argument("--keep", type=numbers, help="sensors to keep at each of the 4 stages: 2,1,1,1")
+    parser.add_argument("--keep", type=numbers, help="sensors to keep at each of the 4 stages: 2,1,1,1 or 2,0,0,0")
     parser.add_argument("--tta", choices=list(TTA_VIEWS), default="none", help="average over mirrored or turned views")
     parser.add_argument("--batch-size", type=positive, default=8, help="frames at a time (default 8)")
     parser.add_argument("--workers", type=int, default=0, help="processes that load frames (default 0)")
@@ -27,10 +27,15 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_keep(run: LoadedRun, keep: list[int] | None) -> None:
-    """Raise ConfigError where `keep` is not one number from 1 to M for each stage."""
-    stages, most = len(run.model.keep), len(run.model.modalities)
-    if keep is not None and (len(keep) != stages or not all(1 <= number <= most for number in keep)):
-        raise ConfigError(f"--keep: found {','.join(map(str, keep))}, wanted {stages} numbers from 1 to {most}")
+    """Raise ConfigError where `keep` is not a number for each stage that the model can keep there."""
+    most = run.model.widest
+    least = [0 if stage > 0 and run.model.flow == "merged" else 1 for stage in range(len(most))]
+    bounds = zip(least, most, strict=True)
+    if keep is None:
+        return
+    if len(keep) != len(most) or not all(low <= k <= high for k, (low, high) in zip(keep, bounds, strict=True)):
+        low, found, high = (",".join(map(str, some)) for some in (least, keep, most))
+        raise ConfigError(f"--keep: found {found}, wanted {len(most)} numbers, from {low} to {high}")
 
 
 def names(text: str) -> list[str]:
