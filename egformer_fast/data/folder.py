@@ -10,7 +10,7 @@ NaN or inf in a float file stays as it is: the model detects the broken sensor.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
     A sample: inputs {name: float32 (C, H, W)}, present bool (M,) in the order of `modalities`, degraded bool (M,), True
     where a present one is dead or known to be worse than it should be (drawn, or its failure is the frame's case),
     label int64 (H, W) with 255 = ignore, padding bool (H, W), True beyond the edge of the frame, name, condition and
-    case ("" where the set has none). `default_collate` batches it where sizes agree.
+    case ("" where the set has none); where degradations are drawn aside, "worse": inputs with them, which `degraded` is
+    of. `default_collate` batches it where sizes agree.
 
     Args:
         description, sensors: the description, and those of its modalities that are read, in this order.
@@ -167,17 +168,26 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         return {"present": present, "name": self.names[index], "condition": condition, "case": case}
 
     def _sample(self, index: int, frame: Frame) -> dict[str, Any]:
-        inputs = {
-            name: _normalised(image, self.sensors[name]) if frame.present[name] else torch.zeros(image.shape)
-            for name, image in frame.maps.items()
-        }
+        inputs = self._inputs(frame, frame.maps)
+        worse = {} if frame.worse is None else {"worse": inputs | self._inputs(frame, frame.worse)}
         padding = np.zeros(frame.label.shape, bool) if frame.padding is None else frame.padding
         clean = frame.clean
-        return self._tags(index, frame) | {
-            "inputs": inputs,
-            "degraded": torch.tensor([here and name not in clean for name, here in frame.present.items()]),
-            "label": torch.from_numpy(frame.label.astype(np.int64)),
-            "padding": torch.from_numpy(padding.copy()),
+        return (
+            self._tags(index, frame)
+            | worse
+            | {
+                "inputs": inputs,
+                "degraded": torch.tensor([here and name not in clean for name, here in frame.present.items()]),
+                "label": torch.from_numpy(frame.label.astype(np.int64)),
+                "padding": torch.from_numpy(padding.copy()),
+            }
+        )
+
+    def _inputs(self, frame: Frame, maps: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """Normalised maps; zeros where a sensor is absent."""
+        return {
+            name: _normalised(image, self.sensors[name]) if frame.present[name] else torch.zeros(image.shape)
+            for name, image in maps.items()
         }
 
 

@@ -21,6 +21,7 @@ class Frame:
     padding: (H, W) bool, pixels beyond the edge of the frame; None: there are none.
     degraded: live sensors known to be worse than they should be (drawn, or said by `failing` of the description).
     other: draws another frame of the data set, before any transform; None: there is none.
+    worse: name -> what a degraded sensor would show, where `maps` hold it as it is; None: nothing is drawn aside.
     """
 
     maps: Mapping[str, np.ndarray]
@@ -31,6 +32,7 @@ class Frame:
     padding: np.ndarray | None = None
     degraded: frozenset[str] = frozenset()
     other: Callable[[np.random.Generator], Frame] | None = None
+    worse: Mapping[str, np.ndarray] | None = None
 
     @property
     def live(self) -> list[str]:

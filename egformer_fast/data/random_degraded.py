@@ -25,9 +25,13 @@ class RandomDegraded:
 
     frozen and swapped take the map of a frame that `other` draws, resized; where that one has none, or there is no
     other frame, another way is drawn. Raises ValueError: p is not from 0 to 1.
+
+    aside: the maps stay as they are, the degraded ones go into `worse`: for scores that learn what is broken beside a
+    segmentation that learns from what is not.
     """
 
     p: float
+    aside: bool = False
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -38,7 +42,8 @@ class RandomDegraded:
         hit = struck(frame, self.p, rng, clean)
         worse = {name: _degraded(frame, name, rng) for name in clean if name in hit}
         changed = {name for name, image in worse.items() if not np.array_equal(image, frame.maps[name])}
-        return replace(frame, maps={**frame.maps, **worse}, degraded=frame.degraded | changed)
+        frame = replace(frame, degraded=frame.degraded | changed)
+        return replace(frame, worse=worse) if self.aside else replace(frame, maps={**frame.maps, **worse})
 
 
 def _degraded(frame: Frame, name: str, rng: np.random.Generator) -> np.ndarray:

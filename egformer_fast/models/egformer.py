@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from egformer_fast.models import saving
 from egformer_fast.models.flow import FLOWS, Scores, merged, separate
 from egformer_fast.models.head import AllMLPHead
-from egformer_fast.models.inputs import SensorInputs
+from egformer_fast.models.inputs import SensorInputs, Stack
 from egformer_fast.models.mit import MIT_CONFIGS, STAGES, MixVisionTransformer
 from egformer_fast.models.resize import resize
 from egformer_fast.models.trace import Trace
@@ -200,8 +200,22 @@ class EGFormer(nn.Module):
 
     @property
     def scored_channels(self) -> int | None:
-        """Channels of the tokens that the first scored stage reads; None where there is nothing to choose."""
-        return None if self.inputs.early_fusion else self.encoder.config.dims[0]
+        """Channels of the tokens that the scores of "merged" read; None where there are no such scores."""
+        return None if self.merge is None else self.encoder.config.dims[0]
+
+    def first_scores(self, inputs: Mapping[str, Tensor], present: Tensor | None = None) -> tuple[Tensor, Stack]:
+        """Scores of the first choice alone, in "merged", at a small part of the cost of a pass; inputs, present: as in
+        `forward`.
+
+        Returns:
+            score: (B, S) of the modalities given, with gradients for the scoring alone, not for the patch embeddings;
+            and the Stack that was scored.
+        """
+        if self.merge is None:
+            raise RuntimeError("EGFormer.first_scores: this model scores no patch embeddings; see scored_channels")
+        with torch.no_grad():
+            stack = self.inputs(inputs, present)
+        return self.merge.score(stack.tokens, stack.alive), stack
 
     def train(self, mode: bool = True) -> EGFormer:
         """As nn.Module.train. Raises RuntimeError, and changes nothing, where fuse_ made it a model for inference."""

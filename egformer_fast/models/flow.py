@@ -56,11 +56,11 @@ class Slots(NamedTuple):
             return None
         return scores[len(record.stages)].to(self.tokens.dtype).gather(1, self.sensor.clamp_min(0)).nan_to_num(0.0)
 
-    def after(self, fused: Fused, scored: Tensor, size: Size, record: Trace) -> Slots:
-        """What survived a drop; the choice among the `scored` tokens, of maps of that size, is recorded."""
+    def after(self, fused: Fused, record: Trace) -> Slots:
+        """What survived a drop; the choice is recorded."""
         kept = torch.where(fused.index >= 0, self.sensor.gather(1, fused.index.clamp_min(0)), -1)
         shown = torch.where(self.alive, self.sensor, -1)
-        record.stages.append(StageTrace(fused.score, shown, kept, fused.weight, scored, size))
+        record.stages.append(StageTrace(fused.score, shown, kept, fused.weight))
         return Slots(fused.survivors, fused.index >= 0, kept, fused.weight)
 
     def embedded(self, encoder: MixVisionTransformer, stage: int, size: Size) -> tuple[Slots, Size]:
@@ -86,7 +86,7 @@ def merged(
         record.stages.append(_only(slots))
     else:
         fused = merge(slots.tokens, slots.alive, keep[0], slots.given(scores, record), gather=keep[1] > 0)
-        stream, slots = fused.fused, slots.after(fused, slots.tokens, size, record)
+        stream, slots = fused.fused, slots.after(fused, record)
     maps = []
     for stage in range(STAGES):
         before = size
@@ -98,7 +98,7 @@ def merged(
             score = slots.given(scores, record)
             module = beside[stage - 1]
             fused = module(slots.tokens, size, slots.alive, keep[stage], slots.prior, score, query=stream)
-            stream, slots = fused.fused, slots.after(fused, slots.tokens, size, record)
+            stream, slots = fused.fused, slots.after(fused, record)
         maps.append(tokens_to_map(stream, size))
     return maps
 
@@ -121,7 +121,7 @@ def separate(
         x = encoder.blocks(stage, slots.tokens.flatten(0, 1), size).unflatten(0, slots.alive.shape)
         fused = module(x, size, slots.alive, keep[stage], slots.prior, slots.given(scores, record))
         maps.append(tokens_to_map(fused.fused, size))
-        slots = slots.after(_compacted(fused) if compact else fused, x, size, record)
+        slots = slots.after(_compacted(fused) if compact else fused, record)
     return maps
 
 

@@ -12,17 +12,14 @@ from torch import Tensor
 class StageTrace:
     """One stage. S slots enter it, K leave it; sensor numbers follow Trace.modalities, -1 is an empty slot.
 
-    score: (B, S); sensor: (B, S) int64, who sits in each slot; kept: (B, K) int64; weight: (B, K), sums to 1. tokens:
-    (B, S, N, C), what was scored, of maps of size (h, w). Score, weight and tokens carry gradients where the pass does:
-    detach what outlives a training step.
+    score: (B, S); sensor: (B, S) int64, who sits in each slot; kept: (B, K) int64; weight: (B, K), sums to 1. Score and
+    weight carry gradients where the pass does: detach what outlives a training step.
     """
 
     score: Tensor
     sensor: Tensor
     kept: Tensor
     weight: Tensor
-    tokens: Tensor | None = None
-    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

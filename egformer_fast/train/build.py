@@ -70,7 +70,7 @@ def make_transform(data: DataConfig, scale_key: str = "data.scale") -> tf.Compos
     if data.zeroed:
         steps.append(tf.RandomZeroed(data.zeroed))
     if data.degraded:
-        steps.append(RandomDegraded(data.degraded))
+        steps.append(RandomDegraded(data.degraded, aside=True))
     return tf.Compose(steps)
 
 

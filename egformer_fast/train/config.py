@@ -39,7 +39,10 @@ class DataConfig:
         0.0, "probability that a sensor reads all zeros unannounced; one always lives", low=0, high=1
     )
     degraded: float = option(
-        0.0, "probability that a sensor is degraded (noise, blur, exposure, ...); one always stays", low=0, high=1
+        0.0,
+        "probability that the scores are shown a sensor degraded (noise, blur, exposure, ...); one always stays",
+        low=0,
+        high=1,
     )
     cache: bool = option(False, "keep decoded frames in memory")
     workers: int = option(0, "data loading processes; 0: load in the training process", low=0)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from egformer_fast.errors import ConfigError
+from egformer_fast.models import saving
 from egformer_fast.train import checkpoint
 from egformer_fast.train.arithmetic import Arithmetic
 from egformer_fast.train.build import make_loss
@@ -293,7 +294,7 @@ class Trainer:
         world = state.get("world", self.place.world)  # older checkpoints do not say
         if world != self.place.world:  # steps would be of another size, and the schedule another one
             raise ConfigError(f"--resume: {self.output} was started with {world} process(es), found {self.place.world}")
-        self.model.load_state_dict(state["model"])
+        saving.fill(self.model, state["model"], self.output / "checkpoints" / "last")
         self.objective.load_state_dict(state.get("objective", {}))
         self.arithmetic.load_state_dict(state)
         if self.ema is not None:

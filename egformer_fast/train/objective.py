@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -45,8 +45,9 @@ class Objective(nn.Module):
         channels = model.scored_channels if options.score_loss > 0 else None
         self.scores = None if channels is None else ScoreLoss(channels, model.num_classes, ignore_index)
         self.modalities = list(model.modalities)
-        # What is called; no part of the state, so that it is the same for any number of processes.
-        self._scores: tuple[Any, ...] = (self.scores,)
+        # What is called. In tuples, no part of the state: the model has its own, and the head's is the same for any
+        # number of processes.
+        self._model, self._scores = (model,), cast(tuple[Any], (self.scores,))
 
     def placed(self, place: Processes) -> Objective:
         """On this process's device, the head's gradients averaged over the processes."""
@@ -66,7 +67,7 @@ class Objective(nn.Module):
 
         predict: (inputs, present, keep=, trace=True) -> (logits, Trace).
         """
-        inputs, present, label, degraded = frames
+        inputs, present, label = frames[:3]
         batch = len(label)
         some = math.ceil(self.options.subsets * batch) if present.shape[1] > 1 else 0
         part = draw_parts(_usable(inputs, present, self.modalities)[:some], rng)
@@ -81,9 +82,9 @@ class Objective(nn.Module):
             distil = self.options.distil
             loss = loss + some / batch * ((1 - distil) * less + distil * told)
             values = {"part_loss": less.item(), "distil_loss": told.item()}
-        if self.scores is not None and degraded is not None:
-            both = torch.cat([label, label[:some]]), torch.cat([degraded, degraded[:some]])
-            scores, own = self._scores[0](trace.stages[0], *both)
+        if self.scores is not None and frames.worse is not None and frames.degraded is not None:
+            score, stack = self._model[0].first_scores(frames.worse, present)
+            scores, own = self._scores[0](score, stack, label, frames.degraded)
             loss = loss + self.options.score_loss * scores
             values["score_loss"] = own.item()
         return loss, trace, values

@@ -86,19 +86,24 @@ def load_batches(frames: Dataset[dict[str, Any]], stream: Any, workers: int, pin
 
 class Labelled(NamedTuple):
     """A batch to learn from: inputs {name: (B, C, H, W)}; present: (B, M) bool, a column a modality of the model;
-    label: (B, H, W) int64; degraded: (B, M) bool, what is known to be degraded, None where nothing is known."""
+    label: (B, H, W) int64. worse: inputs with degraded modalities in place, and degraded: (B, M) bool, which; None
+    where nothing is known."""
 
     inputs: dict[str, Tensor]
     present: Tensor
     label: Tensor
+    worse: dict[str, Tensor] | None = None
     degraded: Tensor | None = None
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> Labelled:
     """A batch of a data set whose modalities are the model's, in their order."""
     inputs = {name: image.to(device, non_blocking=True) for name, image in batch["inputs"].items()}
-    degraded = batch["degraded"].to(device) if "degraded" in batch else None
-    return Labelled(inputs, batch["present"].to(device), batch["label"].to(device, non_blocking=True), degraded)
+    frames = Labelled(inputs, batch["present"].to(device), batch["label"].to(device, non_blocking=True))
+    if "worse" not in batch:
+        return frames
+    worse = {name: image.to(device, non_blocking=True) for name, image in batch["worse"].items()}
+    return frames._replace(worse=worse, degraded=batch["degraded"].to(device))
 
 
 def draw_keep(

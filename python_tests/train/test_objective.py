@@ -22,7 +22,9 @@ def frames(batch: int = 4, degraded: bool = False) -> Labelled:
     inputs = {name: torch.randn(batch, 3, 32, 32) for name in NAMES}
     marks = torch.zeros(batch, 3, dtype=torch.bool)
     marks[:, 1] = degraded
-    return Labelled(inputs, torch.ones(batch, 3, dtype=torch.bool), torch.randint(0, 3, (batch, 32, 32)), marks)
+    worse = {**inputs, "depth": 0.01 * inputs["depth"]} if degraded else inputs
+    label = torch.randint(0, 3, (batch, 32, 32))
+    return Labelled(inputs, torch.ones(batch, 3, dtype=torch.bool), label, worse, marks)
 
 
 def model(**options: object) -> torch.nn.Module:
@@ -93,21 +95,37 @@ def test_a_broken_modality_is_never_all_of_a_part() -> None:
 
 
 def test_scores_learn_what_is_degraded() -> None:
-    net, batch = model().train(), frames(degraded=True)
+    """In new frames each time; the frames that the segmentation sees are not the degraded ones."""
+    net = model().train()
     made = objective(net, score_loss=1.0, subsets=0.0)
     optimizer = torch.optim.AdamW([*net.parameters(), *made.parameters()], lr=3e-3)
     for step in range(40):
-        # What is degraded is dark, in new frames each time.
         batch = frames(degraded=True)
-        batch.inputs["depth"] *= 0.01
         loss, _, values = made(net, batch, net.keep, np.random.default_rng(step))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    _, trace = net.eval()(batch.inputs, trace=True)
-    score = trace.score_table(0)
-    assert (score[:, 1] < 0.2).all() and (score[:, [0, 2]] > 0.5).all(), score
+    score = net.eval().first_scores(batch.worse)[0]
+    assert (score[:, 1] < 0.4).all() and (score[:, [0, 2]] > 0.6).all(), score
+    clean = net.first_scores(batch.inputs)[0]
+    assert (clean[:, 1] > 0.6).all(), clean
     assert set(values) == {"score_loss"}
+
+
+def test_what_scores_are_taught_changes_no_patch_embedding() -> None:
+    net, batch = model(), frames(degraded=True)
+    made = objective(net, score_loss=1.0, subsets=0.0)
+    first = net.first_scores(batch.worse)
+    made.scores(*first, batch.label, batch.degraded)[0].backward()
+    reached = {name for name, parameter in net.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, _ in net.named_parameters() if name.startswith("merge.score.")}
+    _, trace = net(batch.worse, trace=True)
+    torch.testing.assert_close(first[0], trace.score_table(0))
+
+
+def test_frames_whose_failures_are_not_known_teach_no_score() -> None:
+    net, batch = model(), frames()._replace(worse=None, degraded=None)
+    torch.testing.assert_close(loss_of(net, batch, score_loss=1.0), loss_of(net, batch, score_loss=0.0))
 
 
 def test_early_fusion_has_no_scores_to_teach() -> None:
