@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from egformer_fast.models.egformer import EGFormer, default_keep
+from egformer_fast.models.egformer import EGFormer
+from egformer_fast.models.keep import default_keep
 from egformer_fast.models.trace import StageTrace, Trace
 from egformer_fast.models.transfer import load_egformer
 from egformer_fast.models.weights import load_segformer_weights

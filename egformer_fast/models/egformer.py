@@ -21,23 +21,13 @@ from egformer_fast.models import saving
 from egformer_fast.models.flow import FLOWS, Scores, merged, separate
 from egformer_fast.models.head import AllMLPHead
 from egformer_fast.models.inputs import SensorInputs, Stack
+from egformer_fast.models.keep import checked_keep
 from egformer_fast.models.mit import MIT_CONFIGS, STAGES, MixVisionTransformer
 from egformer_fast.models.resize import resize
 from egformer_fast.models.trace import Trace
 from egformer_fast.nn import ModalDropping, ModalFusion, ModalMerge
 
 MERGED_THRESHOLD = 0.2
-
-
-def default_keep(modalities: int, flow: str = "merged") -> tuple[int, ...]:
-    """Modalities that each stage keeps.
-
-    "merged": all that the threshold leaves, (M, 0, 0, 0). "separate": max(1, round(M ** ((2 - i) / 3))); (3, 2, 1, 1)
-    for four.
-    """
-    if flow == "merged":
-        return (modalities, 0, 0, 0)
-    return tuple(max(1, round(modalities ** ((2 - stage) / 3))) for stage in range(STAGES))
 
 
 class EGFormer(nn.Module):
@@ -94,7 +84,7 @@ class EGFormer(nn.Module):
         self.num_classes, self.validate, self.compact, self.flow = num_classes, True, False, flow
         self.encoder = MixVisionTransformer(MIT_CONFIGS[backbone], drop_path=drop_path)
         self.inputs = SensorInputs(channels, self.encoder, early_fusion, own_stems=flow == "merged")
-        self.keep = self._checked_keep(keep)
+        self.keep = checked_keep(keep, flow, len(self.inputs.sensors))
         threshold = (MERGED_THRESHOLD if flow == "merged" else 0.0) if threshold is None else threshold
         self._build_fusion(threshold, rank, gumbel)
         head_dim = (256 if backbone in ("mit_b0", "mit_b1") else 768) if head_dim is None else head_dim
@@ -165,7 +155,7 @@ class EGFormer(nn.Module):
         Raises:
             ValueError, TypeError: an input is wrong (the message names it), or a frame has no usable sensor.
         """
-        keep = self.keep if keep is None else self._checked_keep(keep)
+        keep = self.keep if keep is None else checked_keep(keep, self.flow, len(self.inputs.sensors), self.keep)
         stack = self.inputs(inputs, present)
         eager = not torch.compiler.is_compiling()
         if self.validate and eager:
@@ -178,25 +168,6 @@ class EGFormer(nn.Module):
             maps = separate(self.encoder, self.fusion, stack, keep, scores, record, compact)
         logits = resize(self.head(maps), stack.frame)
         return (logits, record) if trace else logits
-
-    def _checked_keep(self, keep: Sequence[int] | None) -> tuple[int, ...]:
-        most, is_merged = len(self.inputs.sensors), self.flow == "merged"
-        if keep is None:
-            return default_keep(most, self.flow)
-        numbers = list(keep) if isinstance(keep, Sequence) else []
-        lows = [0 if is_merged and stage > 0 else 1 for stage in range(STAGES)]
-        whole = all(isinstance(k, int) and not isinstance(k, bool) for k in numbers)
-        if len(numbers) != STAGES or not whole or any(k < low for k, low in zip(numbers, lows, strict=True)):
-            least = ", the first at least 1, the others at least 0" if is_merged else " of at least 1"
-            raise ValueError(f"EGFormer: keep must be {STAGES} integers{least}, got {keep!r}")
-        if is_merged and any(numbers[i] == 0 < numbers[i + 1] for i in range(1, STAGES - 1)):
-            raise ValueError(f"EGFormer: keep must not return from 0, where nothing survives, got {keep!r}")
-        built = getattr(self, "keep", numbers)
-        if is_merged and any(ours == 0 < asked for ours, asked in zip(built[1:], numbers[1:], strict=True)):
-            raise ValueError(
-                f"EGFormer: keep {keep!r} asks for survivors at a stage that was built without, keep {list(built)}"
-            )
-        return tuple(min(k, most) for k in numbers)
 
     @property
     def scored_channels(self) -> int | None:

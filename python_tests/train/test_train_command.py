@@ -251,7 +251,8 @@ def test_weights_to_start_from(config: Path, capsys: pytest.CaptureFixture[str])
     wanted = load_file(weights)
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(value, wanted[f"encoder.{name}"]), name
-    assert "model.safetensors: loaded, but for inputs.stems.depth.proj.weight, inputs.stems.depth.proj.bias" in capsys.readouterr().out
+    fresh = "inputs.stems.depth.proj.weight, inputs.stems.depth.proj.bias"
+    assert f"model.safetensors: loaded, but for {fresh}" in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match="none.pth"):
         make_model(load_config(config, ["model.weights=/none.pth"]), frames, frames.modalities)
 
