@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from egformer_fast.errors import DataError
 
 from .description import IGNORE, Description, Label, Modality, load_description
+from .display import displayed
 from .frame import Frame
 from .listing import base_split, find_root, list_names, place
 from .reading import full_scale, read_label
@@ -93,7 +94,7 @@ class DescribedFrames(Dataset[dict[str, Any]], ABC):
         """For pictures, of the size of `ds[i]`: inputs {name: uint8 (H, W, 3)}, label int64 (H, W), present, name,
         condition. rgb is shown as it is, other kinds stretched from their 1st to their 99th percentile."""
         frame = self._still(index)
-        inputs = {name: _display(image, frame.kinds[name]) for name, image in frame.maps.items()}
+        inputs = {name: displayed(image, frame.kinds[name]) for name, image in frame.maps.items()}
         return self._tags(index, frame) | {"inputs": inputs, "label": frame.label.astype(np.int64)}
 
     def read_map(self, name: str, path: Path) -> np.ndarray:
@@ -292,17 +293,3 @@ def _normalised(image: np.ndarray, sensor: Modality) -> torch.Tensor:
     out = np.empty(image.shape, np.float32)
     np.subtract(image, np.array(sensor.mean, np.float32)[:, None, None], out=out)
     return torch.from_numpy(np.divide(out, np.array(sensor.std, np.float32)[:, None, None], out=out))
-
-
-def _display(image: np.ndarray, kind: str) -> np.ndarray:
-    """float (C, H, W) -> uint8 (H, W, 3): one channel as grey, of several the first three."""
-    finite = image[np.isfinite(image)]
-    low, high = 0.0, 1.0
-    if kind != "rgb" and finite.size:
-        low, high = np.percentile(finite, (1, 99))
-        low, high = (low, high) if low < high else (finite.min(), finite.max())
-    shown = np.nan_to_num((image[:3] - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
-    shown = (np.clip(shown, 0, 1) * 255).round().astype(np.uint8)
-    if len(shown) == 1:
-        shown = shown.repeat(3, axis=0)
-    return np.pad(shown, ((0, 3 - len(shown)), (0, 0), (0, 0))).transpose(1, 2, 0)
