@@ -27,7 +27,7 @@ from egformer_fast.models.resize import resize
 from egformer_fast.models.trace import Trace
 from egformer_fast.nn import ModalDropping, ModalFusion, ModalMerge
 
-MERGED_THRESHOLD = 0.2
+MERGED_THRESHOLD = 0.3
 
 
 class EGFormer(nn.Module):
@@ -40,7 +40,7 @@ class EGFormer(nn.Module):
         keep: modalities that each of the four stages keeps, default `default_keep`. In "merged" keep[0] of them meet in
             the stream and keep[1] to keep[3], which may be 0, survive beside it; in "separate" all are at least 1, and
             (M, M, M, M) drops none.
-        threshold: also drop what scores below this share of the best (see nn.ModalDropping); default 0.2 in "merged", 0
+        threshold: also drop what scores below this share of the best (see nn.ModalDropping); default 0.3 in "merged", 0
             in "separate".
         rank, gumbel: see nn.ModalDropping.
         head_dim: width of the head; default 256 (B0, B1) or 768, as SegFormer.
@@ -186,7 +186,7 @@ class EGFormer(nn.Module):
             raise RuntimeError("EGFormer.first_scores: this model scores no patch embeddings; see scored_channels")
         with torch.no_grad():
             stack = self.inputs(inputs, present)
-        return self.merge.score(stack.tokens, stack.alive), stack
+        return self.merge.score(stack.tokens, stack.alive, stack.size), stack
 
     def train(self, mode: bool = True) -> EGFormer:
         """As nn.Module.train. Raises RuntimeError, and changes nothing, where fuse_ made it a model for inference."""
@@ -226,12 +226,14 @@ class EGFormer(nn.Module):
         return self
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for an optimizer: encoder or head, with weight decay or (vectors, sensor embedding) without."""
+        """Groups for an optimizer: encoder, score ("merged") or head, with weight decay or (vectors, sensor embedding)
+        without."""
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue
             part = "encoder" if name.startswith(("encoder.", "inputs.")) else "head"
+            part = "score" if name.startswith("merge.score.") else part
             decayed = parameter.dim() > 1 and not name.endswith("sensor_embedding")
             groups.setdefault((part, decayed), []).append(parameter)
         return [

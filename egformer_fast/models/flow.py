@@ -85,7 +85,7 @@ def merged(
         stream = slots.tokens[:, 0]
         record.stages.append(_only(slots))
     else:
-        fused = merge(slots.tokens, slots.alive, keep[0], slots.given(scores, record), gather=keep[1] > 0)
+        fused = merge(slots.tokens, size, slots.alive, keep[0], slots.given(scores, record), gather=keep[1] > 0)
         stream, slots = fused.fused, slots.after(fused, record)
     maps = []
     for stage in range(STAGES):

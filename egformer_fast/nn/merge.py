@@ -35,16 +35,18 @@ class ModalMerge(nn.Module):
     def forward(
         self,
         x: Tensor,
+        size: tuple[int, int],
         present: Tensor | None = None,
         keep: int | None = None,
         score: Tensor | None = None,
         gather: bool = True,
     ) -> Fused:
-        """x: (B, M, N, C); present: (B, M) bool or None -> Fused, whose `fused` is the stream (B, N, C).
+        """x: (B, M, N, C), N = size[0] * size[1]; present: (B, M) bool or None -> Fused, whose `fused` is the stream
+        (B, N, C).
 
         score: (B, M), taken in place of the module's own. gather: False leaves the survivors out, (B, 0, N, C).
         """
-        score = self.score(x, present) if score is None else score
+        score = self.score(x, present, size) if score is None else score
         survivors, fused, index, weight = self.drop(x, score, present, keep, gather)
         # Of no modality at all the weights are zeros, and so is the sum.
         amount = weight.square().sum(1).clamp_min(1e-6).reciprocal().to(fused.dtype)

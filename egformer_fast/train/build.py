@@ -117,9 +117,10 @@ def make_optimizer(model: Any, objective: torch.nn.Module, config: Config) -> to
     options = config.train
     groups = model.parameter_groups(options.weight_decay)
     if own := list(objective.parameters()):
-        groups.append({"name": "objective", "params": own, "weight_decay": options.weight_decay})
+        groups.append({"name": "score", "params": own, "weight_decay": options.weight_decay})
+    factors = {"encoder": 1.0, "head": options.head_lr_factor, "score": options.score_lr_factor}
     for group in groups:
-        group["peak_lr"] = options.lr * (options.head_lr_factor if group["name"] == "head" else 1.0)
+        group["peak_lr"] = options.lr * factors[group["name"]]
     return torch.optim.AdamW(groups, lr=options.lr, fused=True)
 
 

@@ -86,6 +86,9 @@ class TrainConfig:
     accumulate: int = option(1, "forward passes of one optimizer step", low=1)
     lr: float = option(6e-5, "peak learning rate of AdamW", above=0)
     head_lr_factor: float = option(1.0, "learning rate outside the encoder, as a multiple of lr", above=0)
+    score_lr_factor: float = option(
+        3.0, "learning rate of the scores of merged, and of what supervises them, as a multiple of lr", above=0
+    )
     weight_decay: float = option(0.01, "weight decay of matrices and filters (biases, norms, embeddings: 0)", low=0)
     schedule: str = option("poly", "learning rate over the run", choices=["poly", "one_cycle", "constant"])
     warmup: float = option(0.05, "share of the run spent warming up", low=0, high=0.99)
