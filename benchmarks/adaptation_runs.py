@@ -42,7 +42,8 @@ OF_THE_TARGET = (
 )
 # Keys that are gone, and the value at which they did nothing.
 GONE = {"adapt.burn_in": 0.0, "adapt.magnify": None, "adapt.consensus": 0.0}
-NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers")
+NOT_FRAMES = ("description", "root", "split", "modalities", "cache", "workers", "degraded")
+SEPARATE = ("model.flow=separate", "data.degraded=0", "train.score_loss=0")  # what was measured
 JITTER = "adapt.source_jitter=0.35"  # costs in the adaptation, after a start that learnt from such frames
 # What a part is worth: short without it, or with one that is off. Other seeds of short say how much is chance.
 VARIANTS = {
@@ -93,7 +94,7 @@ BENCHMARKS = {
             "short": 5,
             "oracle": 88,
         },
-        beginning=("model.keep=[4,3,2,2]", "train.lr=2e-3", "train.jaccard=0.5"),
+        beginning=(*SEPARATE, "model.keep=[4,3,2,2]", "train.lr=2e-3", "train.jaccard=0.5"),
         wide=(JITTER,),
         plain=("train.ema=0.99",),  # the teacher's slow average is for pseudo-labels
     ),
@@ -102,7 +103,7 @@ BENCHMARKS = {
         "adapt/ombria.yaml",
         "all",
         {"start": 50, "source_only": 50, "wide_source": 50, "entropy": 30, "mean_teacher": 24},
-        beginning=("train.batch_size=8", "train.lr=1e-3"),
+        beginning=(*SEPARATE, "model.keep=[2,2,1,1]", "train.batch_size=8", "train.lr=1e-3"),
     ),
 }
 

@@ -39,15 +39,15 @@ def gmac(model: EGFormer, size: int) -> float:
     return float(counter.get_total_flops()) / 2e9
 
 
-def build(modalities: int, keep: tuple[int, ...] | None = None, fused: bool = False) -> EGFormer:
+def build(modalities: int, flow: str, fused: bool = False) -> EGFormer:
     with torch.device("meta"):
-        model = create_model("egformer_b0", CLASSES, [f"sensor{i}" for i in range(modalities)], keep=keep).eval()
+        model = create_model("egformer_b0", CLASSES, [f"sensor{i}" for i in range(modalities)], flow=flow).eval()
     model.validate = False
     return model.fuse_() if fused else model
 
 
-def row(modalities: int, keep: tuple[int, ...] | None = None) -> dict[str, Any]:
-    trained, fused = build(modalities, keep), build(modalities, keep, fused=True)
+def row(modalities: int, flow: str = "merged") -> dict[str, Any]:
+    trained, fused = build(modalities, flow), build(modalities, flow, fused=True)
     return {
         "modalities": modalities,
         "keep": list(trained.keep),
@@ -60,10 +60,10 @@ def row(modalities: int, keep: tuple[int, ...] | None = None) -> dict[str, Any]:
 
 @case
 def complexity() -> dict[str, Any]:
-    """Default keep and keep-all for 1 to 8 modalities."""
+    """Both flows with their default keep, for 1 to 8 modalities."""
     return {
         "classes": CLASSES,
         "default": [row(count) for count in range(1, 9)],
-        "keep_all": [row(count, (count,) * 4) for count in range(1, 9)],
+        "separate": [row(count, "separate") for count in range(1, 9)],
         "peers": CMNEXT,
     }

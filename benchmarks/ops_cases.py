@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from egformer_fast import modality_attention, modality_drop, modality_score
-from egformer_fast.models.egformer import default_keep
+from egformer_fast.models import default_keep
 from egformer_fast.models.mit import MIT_CONFIGS
 
 MODALITIES = 4
@@ -68,7 +68,7 @@ def stages(keeps: tuple[int, ...]) -> Iterator[Stage]:
 
 def dropping_stages(size: int, batch: int = 1) -> list[Stage]:
     """The stages of EGFormer-B0 with four sensors: each sees the modalities that the one before has kept."""
-    keeps = default_keep(MODALITIES)
+    keeps = default_keep(MODALITIES, "separate")
     slots = (MODALITIES, *keeps[:-1])
     return [Stage("mit_b0", size, number, batch, *pair) for number, pair in enumerate(zip(keeps, slots, strict=True))]
 

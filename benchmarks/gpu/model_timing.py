@@ -36,7 +36,7 @@ COMPILE_SECONDS = 60.0  # torch.compile of the whole model is begun only when th
 
 def model_of(dtype: torch.dtype, device: str, fuse: bool = True) -> EGFormer:
     torch.manual_seed(0)
-    model = create_model("egformer_b0", CLASSES, NAMES)
+    model = create_model("egformer_b0", CLASSES, NAMES, flow="separate")
     nn.init.normal_(model.inputs.sensor_embedding)
     for fusion in model.fusion:
         nn.init.normal_(fusion.attention.proj.weight, std=fusion.attention.proj.in_features**-0.5)

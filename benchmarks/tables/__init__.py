@@ -8,7 +8,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from benchmarks.tables import adaptation, cpu, cuda, gpu, model, triton  # noqa: F401  (each registers its tables)
+from benchmarks.tables import (  # noqa: F401  (each registers its tables)
+    adaptation,
+    cpu,
+    cuda,
+    frontier,
+    gpu,
+    model,
+    pilots,
+    triton,
+)
 from benchmarks.tables.shared import TABLES
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,20 +13,27 @@ def complexity() -> str:
     """Parameters and GMAC by number of modalities."""
     result = read_result("complexity")
     rows = []
-    for default, whole in zip(result["default"], result["keep_all"], strict=True):
+    for default, separate in zip(result["default"], result["separate"], strict=True):
         rows.append(
             [
-                f"{default['modalities']}, keep {tuple(default['keep'])}",
+                str(default["modalities"]),
                 f"{default['params_m']:.2f}",
                 *(f"{default['gmac'][s]:.1f} / {default['gmac_fused'][s]:.1f}" for s in ("512", "1024")),
-                *(f"{whole['gmac'][s]:.1f}" for s in ("512", "1024")),
+                *(f"{separate['gmac'][s]:.1f}" for s in ("512", "1024")),
             ]
         )
     for name, label in (("cmnext_b0", "CMNeXt-B0, 4 modalities"), ("cmnext_b2", "CMNeXt-B2, 4 modalities")):
         peer = result["peers"][name]
         gmac = [f"{peer['gmac'][s]:.1f}" for s in ("512", "1024")]
         rows.append([label, f"{peer['params_m']:.2f}", *gmac, "", ""])
-    head = ["modalities", "params (M)", "GMAC at 512, trained / fused", "at 1024", "512, keep all", "1024, keep all"]
+    head = [
+        "modalities",
+        "params (M)",
+        "GMAC at 512, trained / fused",
+        "at 1024",
+        "separate at 512",
+        "separate at 1024",
+    ]
     return markdown(head, rows) + "\n\n" + source(result)
 
 

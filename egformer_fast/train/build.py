@@ -24,7 +24,7 @@ def make_datasets(config: Config) -> tuple[FolderDataset, FolderDataset]:
         DataError, FileNotFoundError: the description, the root, a split or the first frame is wrong.
     """
     data = config.data
-    transform = make_transform(data)
+    transform = make_transform(data, degraded=data.degraded if config.teaches_scores else 0.0)
     train_set, val_set = (
         FolderDataset(data.description, data.root, split, data.modalities, transform, data.cache)
         for split in (data.split, config.eval.split)
@@ -45,9 +45,9 @@ def refuse_faults(dataset: FolderDataset) -> None:
         raise DataError(f"split {dataset.split!r}: {len(problems)} problem(s)\n  " + "\n  ".join(problems))
 
 
-def make_transform(data: DataConfig, scale_key: str = "data.scale") -> tf.Compose:
+def make_transform(data: DataConfig, scale_key: str = "data.scale", degraded: float = 0.0) -> tf.Compose:
     """The random changes of a training frame, and the resize that evaluation shares. scale_key: where data.scale is
-    from.
+    from. degraded: probability of a degradation that is drawn aside, for the scores.
 
     Raises:
         ConfigError: a range of scales without a crop size.
@@ -69,8 +69,8 @@ def make_transform(data: DataConfig, scale_key: str = "data.scale") -> tf.Compos
         steps.append(tf.RandomMissing(data.missing))
     if data.zeroed:
         steps.append(tf.RandomZeroed(data.zeroed))
-    if data.degraded:
-        steps.append(RandomDegraded(data.degraded, aside=True))
+    if degraded:
+        steps.append(RandomDegraded(degraded, aside=True))
     return tf.Compose(steps)
 
 

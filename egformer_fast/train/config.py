@@ -40,7 +40,8 @@ class DataConfig:
     )
     degraded: float = option(
         0.0,
-        "probability that the scores are shown a sensor degraded (noise, blur, exposure, ...); one always stays",
+        "probability that the scores are shown a sensor degraded (noise, blur, exposure, ...), where they are taught; "
+        "one always stays",
         low=0,
         high=1,
     )
@@ -115,7 +116,9 @@ class TrainConfig:
         0.5, "share of what those learn that is the logits with all modalities, the rest is the label", low=0, high=1
     )
     score_loss: float = option(
-        0.0, "weight of what the scores should say: which modalities are degraded, how well each would do alone", low=0
+        0.0,
+        "weight of what the scores of merged should say: which modalities are degraded, how well each would do alone",
+        low=0,
     )
     wider_keep: float = option(0.5, "probability that a step trains with a random wider keep", low=0, high=1)
     seed: int = option(0, "every random draw of the run follows from it", low=0)
@@ -245,6 +248,11 @@ class Config:
     def adapts(self) -> bool:
         """Whether this is a configuration of `egformer-fast adapt`."""
         return bool(self.target.description)
+
+    @property
+    def teaches_scores(self) -> bool:
+        """Whether the model has scores that read patch embeddings, and they are supervised."""
+        return self.train.score_loss > 0 and not self.model.early_fusion and self.model.flow != "separate"
 
     @property
     def size(self) -> list[int] | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from benchmarks.frontier.runs import scenes
+from egformer_fast.cli import main as egformer_fast
 
 
 @pytest.fixture
@@ -22,3 +26,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 small frames where the frontier's runs look for them: as many as it takes for a failure in a test frame."""
+    runs = tmp_path_factory.mktemp("frontier")
+    options = ("--frames", "16", "--size", "32", "--splits", "train=4,val=1,test=11", "--workers", "1")
+    assert egformer_fast(("make-data", "--out", str(scenes(runs)), *options)) == 0
+    return runs

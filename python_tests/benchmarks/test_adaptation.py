@@ -207,7 +207,7 @@ def test_a_run_that_was_told_to_stop_gets_no_result(
     run, called = Run("ombria", "source_only", 0), []
     folder = tmp_path / "runs" / "ombria" / "source_only_0"
     folder.mkdir(parents=True)
-    (folder / "log.csv").write_text(f"progress,minutes,epoch\n0.2,1,1\n{progress},2,2\n")
+    (folder / "log.csv").write_text(f"progress,minutes,epoch,step\n0.2,1,1,10\n{progress},2,2,20\n")
 
     def call(*arguments: object) -> None:
         called.append(arguments[0])

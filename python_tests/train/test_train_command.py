@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from egformer_fast import cli
 from egformer_fast.data import (
     Photometric,
+    RandomDegraded,
     RandomFlip,
     RandomMissing,
     RandomQuarterTurn,
@@ -274,6 +275,18 @@ def test_all_transforms_in_order() -> None:
         Photometric(p=0.2, blur=0.2), RandomMissing(0.1), RandomZeroed(0.3),
     ]  # fmt: skip
     assert make_transform(DataConfig(flip_horizontal=False)).transforms == []
+    aside = make_transform(DataConfig(flip_horizontal=False, zeroed=0.3), degraded=0.5).transforms
+    assert aside == [RandomZeroed(0.3), RandomDegraded(0.5, aside=True)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [("", True), ("train.score_loss=0", False), ("model.early_fusion=true", False), ("model.flow=separate", False)],
+)
+def test_degradations_are_drawn_where_scores_are_taught(config: Path, setting: str, wanted: bool) -> None:
+    asked = load_config(config, ["data.degraded=0.5", "train.score_loss=1", *filter(None, [setting])])
+    frames = make_datasets(asked)[0]
+    assert ("worse" in frames.sample(0, np.random.default_rng(0))) == wanted
 
 
 def test_keys_that_resuming_may_change_exist() -> None:
