@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from egformer_fast.models import EGFormer, StageTrace, Trace
+from egformer_fast.models.inputs import all_finite
 
 
 class LateFusion(nn.Module):
@@ -71,7 +72,7 @@ class LateFusion(nn.Module):
         """(B, M) bool: the usable modalities of each frame."""
         first = next(iter(inputs.values()))
         absent = torch.zeros(len(first), dtype=torch.bool, device=first.device)
-        columns = [inputs[n].isfinite().flatten(1).all(1) if n in inputs else absent for n in self.modalities]
+        columns = [all_finite(inputs[n]) if n in inputs else absent for n in self.modalities]
         alive = torch.stack(columns, 1)
         return alive if present is None else alive & present
 

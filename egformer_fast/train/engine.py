@@ -176,8 +176,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model)
         self.step += 1
-        count = options.accumulate * len(batch["name"]) * self.place.world
-        self._report_step({**values, "grad_norm": norm}, factor, count)
+        self._report_step({**values, "grad_norm": norm}, factor, options.accumulate * len(batch["name"]))
 
     def frames_of(self, batch: dict[str, Any]) -> list[NamedFrames]:
         """Which frames a batch is made of, for an error."""
@@ -204,18 +203,16 @@ class Trainer:
         return value
 
     def _diverged(self, what: str, value: float, seen: list[NamedFrames]) -> DivergedError:
-        where = f"step {self.step + 1}, epoch {self.epoch(self.step):.2f}"
-        return DivergedError.at(where, what, value, seen)
+        return DivergedError.at(f"step {self.step + 1}, epoch {self.epoch(self.step):.2f}", what, value, seen)
 
     def _report_step(self, values: dict[str, float], factor: float, frames: int) -> None:
         where = {**self._where(), "lr": self.config.train.lr * factor}
-        self.log.step({**where, **values}, frames, self.seconds() * (1 / where["progress"] - 1))
+        self.log.step({**where, **values}, frames * self.place.world, self.seconds() * (1 / where["progress"] - 1))
 
     def _where(self) -> dict[str, float]:
         """Where in the run this is, for a log row."""
-        epoch, seconds = self.epoch(self.step), self.seconds()
-        progress = self._progress_after(seconds)
-        return {"step": self.step, "epoch": epoch, "progress": progress, "minutes": seconds / 60}
+        seconds, epoch = self.seconds(), self.epoch(self.step)
+        return {"step": self.step, "epoch": epoch, "progress": self._progress_after(seconds), "minutes": seconds / 60}
 
     def _evaluate(self, signals: StopSignals) -> None:
         """Score the evaluated model on the validation split, on rank 0 alone; a signal gives it up."""

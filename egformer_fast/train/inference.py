@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from egformer_fast.data.polarisation import signs
 from egformer_fast.errors import DataError
+from egformer_fast.models.inputs import all_finite
 
 Sample = dict[str, Any]
 
@@ -101,7 +102,7 @@ class Sensors:
         inputs = {name: batch["inputs"][name].to(device) for name in self.given}
         present = torch.zeros(len(batch["present"]), len(self.names), dtype=torch.bool, device=device)
         for name, column in self._columns.items():
-            finite = inputs[name].isfinite().flatten(1).all(1)
+            finite = all_finite(inputs[name])
             present[:, self.names.index(name)] = batch["present"][:, column].to(device) & finite
         return inputs, present
 

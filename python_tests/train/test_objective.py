@@ -131,3 +131,15 @@ def test_frames_whose_failures_are_not_known_teach_no_score() -> None:
 def test_early_fusion_has_no_scores_to_teach() -> None:
     assert objective(model(early_fusion=True), score_loss=1.0).scores is None
     assert objective(model(), score_loss=0.0).scores is None
+
+
+def test_its_state_is_the_head_alone() -> None:
+    """The model has a state of its own, and resuming needs both."""
+    net = model()
+    first, second = objective(net, score_loss=1.0), objective(net, score_loss=1.0)
+    assert all(name.startswith("scores.") for name in first.state_dict())
+    second.load_state_dict(first.state_dict())
+    batch = frames(degraded=True)
+    seen = net.first_scores(batch.worse)
+    wanted = first.scores(*seen, batch.label, batch.degraded)[0]
+    torch.testing.assert_close(second.scores(*seen, batch.label, batch.degraded)[0], wanted)
